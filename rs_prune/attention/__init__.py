@@ -1,0 +1,1 @@
+"""Choices: the channel-attention branch that is trained with the net."""

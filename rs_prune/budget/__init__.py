@@ -1,0 +1,1 @@
+"""Choices: which cost is limited."""

@@ -1,0 +1,1 @@
+"""Choices: how channels are scored; higher = keep."""

@@ -1,0 +1,1 @@
+"""Pruned nets outside of the pipeline: loading, latency."""

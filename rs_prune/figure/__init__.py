@@ -1,0 +1,1 @@
+"""Choices: figures drawn from the results."""

@@ -1,0 +1,1 @@
+"""Choices: what is removed."""

@@ -1,0 +1,1 @@
+"""Choices: how a net is built; conf/model holds the presets."""

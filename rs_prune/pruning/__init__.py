@@ -1,0 +1,1 @@
+"""The machinery of pruning: gates, coupled channels, plans, surgery, cost."""

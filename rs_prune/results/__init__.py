@@ -1,0 +1,1 @@
+"""Records, the cache of dense nets, statistics."""

@@ -1,0 +1,1 @@
+"""Scenes on disk: layout, decoding, splits, statistics, archives."""

@@ -1,0 +1,1 @@
+"""Choices: in which order planning, removal and training happen."""

@@ -1,0 +1,1 @@
+"""Choices: which channels are ranked against which."""

@@ -1,0 +1,1 @@
+"""Choices: formats of the results table."""
