@@ -1,0 +1,331 @@
+"""The values that cross a stage, and the protocols of the choices.
+
+A choice (a criterion, a scope, a schedule, …) is any object that has the call signature of its
+protocol. Choices import from here and from the machinery, never from each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+# ------------------------------------------------------------------------------------ scenes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenes:
+    """An indexed set of labelled images, as a dataset finds them on disk. Nothing is decoded yet.
+
+    Attributes:
+        name: The data set's name, part of every digest (not its place on disk).
+        root: The data set's own folder; `files` are relative to it.
+        files: Relative paths, sorted, with forward slashes.
+        labels: Class index of each file.
+        classes: Class names, in the order of the indices.
+        bands: Band names, in the order in which the reader delivers them.
+        size: (height, width) that images are brought to, in pixels.
+        scale: Stored values are multiplied by this to give the floats that mean and std speak of.
+        mean: Mean per band after scaling; None: computed once on the training part.
+        std: Standard deviation per band after scaling; None like `mean`.
+        on_error: `raise` or `skip`: what to do with a file that cannot be read.
+    """
+
+    name: str
+    root: Path
+    files: tuple[str, ...]
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+    bands: tuple[str, ...]
+    size: tuple[int, int]
+    scale: float
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    on_error: str = "raise"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Indices into `Scenes.files`; the parts are disjoint, and byte-identical images share a part."""
+
+    train: tuple[int, ...]
+    val: tuple[int, ...]
+    test: tuple[int, ...]
+    duplicates: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a data set can be had: what `rs-prune fetch` needs.
+
+    Attributes:
+        url: The archive's address.
+        checksum: `md5:<hex>` or `sha256:<hex>` of the archive.
+        folder: The folder inside the archive that becomes the data set's root; "" for the top.
+        images: How many images the whole set holds.
+    """
+
+    url: str
+    checksum: str
+    folder: str
+    images: int
+
+
+class Dataset(Protocol):
+    """Finds the scenes of one data set. Its constructor stores; the call does the work."""
+
+    def __call__(self) -> Scenes: ...
+
+
+# ----------------------------------------------------------------------------------- pruning
+
+
+@dataclass(frozen=True)
+class Member:
+    """One scored layer of a group: channel c of the group is its output channel `index[c]`."""
+
+    layer: str
+    index: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Touched:
+    """A dimension of a layer that a group's channels occupy.
+
+    Channel c of the group occupies the positions `index[c]` (several where a feature map was
+    flattened) of dimension `side` ("out" or "in") of `layer`.
+    """
+
+    layer: str
+    side: str
+    index: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that must go together, as the dependency graph gives them.
+
+    Attributes:
+        name: The layer that roots the group.
+        channels: How many channels it holds.
+        members: The prunable layers (convolutions and linears) that produce these channels.
+        touched: Every dimension of every layer that shrinks when a channel goes.
+    """
+
+    name: str
+    channels: int
+    members: tuple[Member, ...]
+    touched: tuple[Touched, ...]
+
+
+@dataclass(frozen=True)
+class LayerEvidence:
+    """What is known of one prunable layer before anything is folded or cut.
+
+    Attributes:
+        weight: (out, in / groups, kh, kw) or (out, in).
+        gamma: (out,) scale of the norm that directly follows, or None.
+        gate: (out,) mean gate over the training samples, or None where no gate sits.
+    """
+
+    weight: Tensor
+    gamma: Tensor | None = None
+    gate: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What criteria may look at. Taken before any folding.
+
+    Attributes:
+        layers: Evidence of each prunable layer, by name.
+        seed: The run's seed, for criteria that draw.
+        images: How many training images were observed; 0 when no gate was there to observe.
+    """
+
+    layers: Mapping[str, LayerEvidence]
+    seed: int = 0
+    images: int = 0
+
+
+Scores = dict[str, Tensor]
+"""Group name -> (channels,); higher = keep."""
+
+
+@dataclass(frozen=True)
+class RemoveChannels:
+    """Remove `channels` (indices in the group's own numbering) from the group rooted at `group`."""
+
+    group: str
+    channels: tuple[int, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"edit": "RemoveChannels", **asdict(self)}
+
+
+Edit = RemoveChannels
+"""A typed, replayable change of a net. Further kinds join by union."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a net takes: multiply-adds of one image, parameters, and channels over all groups."""
+
+    macs: int
+    params: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An ordered list of edits of one net, with the cost that the net will have after them."""
+
+    edits: tuple[Edit, ...]
+    predicted: Cost
+    target: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "edits": [edit.as_json() for edit in self.edits],
+            "predicted": asdict(self.predicted),
+            "target": self.target,
+        }
+
+
+class Attention(Protocol):
+    """Builds the branch that gates one layer's channels; returns (N, C, 1, 1) gates for (N, C, H, W)."""
+
+    def __call__(self, channels: int) -> Branch | None: ...
+
+
+class Branch(nn.Module):
+    """A channel-attention branch. Subclasses compute gates and know how to lose channels."""
+
+    def gates(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, 1, 1) in the range the branch defines."""
+        raise NotImplementedError
+
+    def keep(self, index: Tensor) -> None:
+        """Shrink in place to the channels in `index`."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gates(x)
+
+
+class Criterion(Protocol):
+    """Scores every channel of every group; higher = keep."""
+
+    def __call__(self, evidence: Evidence, groups: Sequence[Group]) -> Scores: ...
+
+
+class Scope(Protocol):
+    """Turns scores into one order of removal: smaller priority goes first.
+
+    `saved` gives the MACs that one channel of a group saves in the net as it is.
+    """
+
+    def __call__(self, scores: Scores, saved: Mapping[str, float]) -> Scores: ...
+
+
+class Budget(Protocol):
+    """Which cost is limited, and the share of the bare dense net's that stays."""
+
+    keep: float
+
+    def __call__(self, cost: Cost) -> int: ...
+
+
+class Schedule(Protocol):
+    """A short program in the verbs below: takes the trained net, returns the pruned, fine-tuned one."""
+
+    def __call__(self, net: nn.Module, do: Verbs) -> nn.Module: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verbs:
+    """What a schedule may do, handed to it as callables.
+
+    Attributes:
+        plan: (net, keep) -> plan; observes and scores the net as it is. `keep` is a share of the
+            bare dense net's cost.
+        remove: (net, plan) -> a smaller copy.
+        detach: net -> a copy whose mean gates are folded in and whose branches are gone.
+        fit: (net, epochs) -> the net after that many epochs of fine-tuning.
+        keep: The budget's share.
+        epochs: Fine-tuning epochs, all rounds together.
+    """
+
+    plan: Callable[[nn.Module, float], Plan]
+    remove: Callable[[nn.Module, Plan], nn.Module]
+    detach: Callable[[nn.Module], nn.Module]
+    fit: Callable[[nn.Module, int], nn.Module]
+    keep: float
+    epochs: int
+
+
+class Loss(Protocol):
+    """(N, classes) logits and (N,) labels -> scalar."""
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor: ...
+
+
+# ----------------------------------------------------------------------------------- results
+
+
+@dataclass(kw_only=True)
+class Record:
+    """One run, as its JSON file holds it. Accuracies are fractions.
+
+    Attributes:
+        digest: Identity of the cell: everything that decides its result.
+        status: `finished` or `skipped`.
+        reason: Why it was skipped.
+        choices: The words of the run: dataset, net, attention, criterion, granularity, schedule, scope,
+            budget, keep, seed, epochs, finetune_epochs, selection.
+        config: The resolved configuration.
+        accuracy: Stage (`dense`, `folded`, `raw`, `recalibrated`, `final`) -> {"val": …, "test": …}.
+        per_class: Stage (`dense`, `final`) -> class -> test accuracy.
+        cost: `dense`, `pruned`, `predicted` -> {"params", "macs", "channels"}; the first two have "size_mb".
+        latency: `dense`, `pruned` -> {"median_ms", "iqr_ms", "threads", "batch"}. Volatile.
+        checks: `mask_error` (max abs difference of logits), `mean_gate_error` (relative).
+        plans: The plans in the order of their removal.
+        split: Sizes of the parts, digest of the lists, duplicates found.
+        training: Curves of both fits: a list of {"epoch", "loss", "val_accuracy", …} each; training MACs.
+        times: Seconds of every stage. Volatile.
+        versions: Of the libraries. Volatile.
+        git: Commit and whether the tree was dirty. Volatile.
+        hardware: Machine, processor, threads. Volatile.
+        created: ISO date. Volatile.
+    """
+
+    digest: str
+    status: str
+    choices: dict[str, Any]
+    config: dict[str, Any]
+    reason: str = ""
+    accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
+    per_class: dict[str, dict[str, float]] = field(default_factory=dict)
+    cost: dict[str, dict[str, float]] = field(default_factory=dict)
+    latency: dict[str, dict[str, float]] = field(default_factory=dict)
+    checks: dict[str, float] = field(default_factory=dict)
+    plans: list[dict[str, Any]] = field(default_factory=list)
+    split: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    times: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    git: dict[str, Any] = field(default_factory=dict)
+    hardware: dict[str, Any] = field(default_factory=dict)
+    created: str = ""
+
+    VOLATILE = ("latency", "times", "versions", "git", "hardware", "created")
+
+
+Batch = dict[str, Tensor]
+"""{"image": (N, C, H, W) float32, "label": (N,) int64, "index": (N,) int64}"""
+
+Device = torch.device | str
