@@ -1,0 +1,65 @@
+"""Any tree of one folder per class, with JPEG, PNG or (Geo)TIFF images inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rs_prune.contracts import Scenes
+from rs_prune.errors import RsPruneError
+from rs_prune.scenes.layout import class_folders
+from rs_prune.scenes.reading import read
+
+
+class Folder:
+    """A data set of one's own. Classes are discovered; statistics are computed on the training part.
+
+    Args:
+        root: The folder that holds one folder per class.
+        size: Side in pixels that images are brought to; None: the first readable image's own size.
+        on_error: `raise` or `skip` for files that cannot be read.
+    """
+
+    licence = "the user's"
+    citation = ""
+    source = None
+
+    def __init__(self, *, root: str | None = None, size: int | None = None, on_error: str = "raise") -> None:
+        self.root = root
+        self.size = size
+        self.on_error = on_error
+
+    def folder(self) -> Path:
+        if self.root is None:
+            raise RsPruneError("dataset.root: nothing says where the images are; set dataset.root=<folder>")
+        return Path(self.root).expanduser()
+
+    def __call__(self) -> Scenes:
+        root = self.folder()
+        files, labels, classes = class_folders(root)
+        first = self._first(root, files)
+        count, height, width = first.shape
+        return Scenes(
+            name=root.resolve().name,
+            root=root,
+            files=files,
+            labels=labels,
+            classes=classes,
+            bands=("red", "green", "blue") if count == 3 else tuple(f"band{n + 1}" for n in range(count)),
+            size=(height, width) if self.size is None else (self.size, self.size),
+            scale=1 / 255 if first.dtype == "uint8" else 1.0,
+            mean=None,
+            std=None,
+            on_error=self.on_error,
+        )
+
+    def _first(self, root: Path, files: tuple[str, ...]) -> NDArray[np.generic]:
+        for file in files:
+            try:
+                return read(root / file)
+            except RsPruneError:
+                if self.on_error != "skip":
+                    raise
+        raise RsPruneError(f"{root}: none of the {len(files)} images can be read")

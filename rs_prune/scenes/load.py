@@ -1,0 +1,114 @@
+"""A data set ready to train on: indexed, decoded, split and measured, once per process."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rs_prune.contracts import Dataset, Scenes, Split
+from rs_prune.results.store import digest
+from rs_prune.scenes.pixels import decode, statistics
+from rs_prune.scenes.splits import PARTS, content_digests, split
+
+log = logging.getLogger("rs_prune")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """Scenes in memory.
+
+    Attributes:
+        scenes: The images that could be read.
+        pixels: (N, C, H, W) as stored.
+        parts: The split.
+        mean: Per band, after scaling: declared, or of the training part.
+        std: Likewise.
+        skipped: One line for each image that could not be read.
+        fingerprint: Digest of every image's content, label and part: what a result depends on.
+    """
+
+    scenes: Scenes
+    pixels: NDArray[np.generic]
+    parts: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    skipped: tuple[str, ...]
+    fingerprint: str
+
+
+@lru_cache(maxsize=1)
+def _load(key: _Key) -> Loaded:
+    scenes, pixels, skipped = decode(key.dataset())
+    digests = content_digests(scenes)
+    parts = split(scenes, digests, **dict(key.shares), seed=key.seed)
+    if key.limit is not None:
+        parts = _thin(parts, scenes.labels, key.limit)
+    mean, std = scenes.mean, scenes.std
+    if mean is None or std is None:
+        mean, std = statistics(pixels, parts.train, scenes.scale)
+    for line in skipped:
+        log.warning("skipped %s", line)
+    for files in parts.duplicates:
+        log.info("identical images, kept in one part: %s", ", ".join(files))
+    content = {part: sorted((digests[i], scenes.labels[i]) for i in getattr(parts, part)) for part in PARTS}
+    return Loaded(
+        scenes=scenes,
+        pixels=pixels,
+        parts=parts,
+        mean=mean,
+        std=std,
+        skipped=skipped,
+        fingerprint=digest([content, scenes.classes, scenes.bands, scenes.size, mean, std]),
+    )
+
+
+class _Key:
+    """What identifies a load; two runs of one sweep share it."""
+
+    def __init__(self, dataset: Dataset, identity: str, shares: dict[str, float], seed: int, limit: int | None):
+        self.dataset = dataset
+        self.shares = shares
+        self.seed = seed
+        self.limit = limit
+        self.identity = (identity, tuple(sorted(shares.items())), seed, limit)
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self.identity == other.identity
+
+
+def load(dataset: Dataset, *, identity: str, shares: dict[str, float], seed: int, limit: int | None = None) -> Loaded:
+    """Finds, decodes and splits a data set; the last one stays in memory for the next run of a sweep.
+
+    Args:
+        dataset: Finds the scenes.
+        identity: Names the data set and its place on disk: what the memory is keyed by.
+        shares: `train`, `val` and `test`, summing to 1.
+        seed: Of the split.
+        limit: Images per part at most (a few of every class); None: all.
+    """
+    return _load(_Key(dataset, identity, shares, seed, limit))
+
+
+def _thin(parts: Split, labels: Sequence[int], limit: int) -> Split:
+    """At most about `limit` images of each part, the same number of each class."""
+    each = max(1, limit // (max(labels) + 1))
+
+    def few(indices: Sequence[int]) -> tuple[int, ...]:
+        seen: dict[int, int] = defaultdict(int)
+        kept = []
+        for index in indices:
+            seen[labels[index]] += 1
+            if seen[labels[index]] <= each:
+                kept.append(index)
+        return tuple(kept)
+
+    return Split(train=few(parts.train), val=few(parts.val), test=few(parts.test), duplicates=parts.duplicates)

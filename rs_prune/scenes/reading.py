@@ -1,0 +1,83 @@
+"""Decoding one scene: GeoTIFF through rasterio, everything else through torchvision."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import torch
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from torch.nn import functional as F
+from torchvision.io import ImageReadMode, decode_image
+
+from rs_prune.errors import RsPruneError
+
+TIFF = (".tif", ".tiff")
+Pixels = NDArray[Any]
+"""(bands, height, width): uint8, uint16 or float32."""
+
+
+def read(path: Path) -> Pixels:
+    """Decodes an image as it is stored.
+
+    Pixels that the file declares as nodata, and NaN, become 0.
+
+    Args:
+        path: A JPEG or PNG (delivered as RGB), or a TIFF with any number of uint8, uint16, int16 or
+            float bands.
+
+    Returns:
+        (bands, height, width) array: uint8, uint16 or float32.
+
+    Raises:
+        RsPruneError: When the file cannot be decoded.
+    """
+    try:
+        return _read_tiff(path) if path.suffix.lower() in TIFF else _read_photo(path)
+    except FileNotFoundError:
+        raise RsPruneError(f"{path}: no such file") from None
+    except (RuntimeError, RasterioError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, RasterioError):
+            raise RsPruneError(f"{path}: cannot be read ({error.strerror})") from error
+        raise RsPruneError(
+            f"{path}: not a readable image (damaged, empty or of another kind); mend or remove it, or "
+            "dataset.on_error=skip"
+        ) from error
+
+
+def _read_photo(path: Path) -> Pixels:
+    data = path.read_bytes()
+    if path.suffix.lower() in (".jpg", ".jpeg") and b"\xff\xd9" not in data[-64:]:
+        raise ValueError("the JPEG ends before its end marker")  # libjpeg would fill the rest with grey
+    raw = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    pixels: Pixels = decode_image(raw, mode=ImageReadMode.RGB).numpy()
+    return pixels
+
+
+def _read_tiff(path: Path) -> Pixels:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path) as scene:
+            pixels = scene.read()
+            for band, nodata in enumerate(scene.nodatavals):
+                if nodata is not None:
+                    pixels[band][pixels[band] == nodata] = 0
+    kept: Pixels = pixels
+    if pixels.dtype.kind == "f":
+        kept = np.nan_to_num(pixels, nan=0.0)
+    return kept if kept.dtype in (np.uint8, np.uint16) else kept.astype(np.float32)
+
+
+def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Brings (C, H, W) pixels to (height, width), antialiased, in their own type."""
+    if pixels.shape[1:] == size:
+        return pixels
+    image = torch.from_numpy(pixels.astype(np.float32))[None]
+    scaled: Pixels = F.interpolate(image, size=size, mode="bilinear", antialias=True, align_corners=False)[0].numpy()
+    if pixels.dtype == np.uint8 or pixels.dtype == np.uint16:
+        scaled = np.clip(np.rint(scaled), 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
+    return scaled
