@@ -1,0 +1,121 @@
+"""From scores to a plan whose cost is known before anything is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rs_prune.contracts import Budget, Group, Plan, RemoveChannels, Scope, Scores
+from rs_prune.errors import RsPruneError
+from rs_prune.pruning.cost import CostModel
+
+WINDOW = 0.01  # a plan may stay below its target by this share of the dense net's cost
+
+
+def plan_channels(
+    *,
+    scores: Scores,
+    groups: Sequence[Group],
+    cost: CostModel,
+    scope: Scope,
+    budget: Budget,
+    target: float,
+    tolerance: float,
+    min_channels: int,
+    round_to: int,
+) -> Plan:
+    """The plan that removes channels in the scope's order until the predicted cost reaches the target.
+
+    What then still fits below the target is filled up again, the most valuable first.
+
+    Args:
+        scores: Group -> (channels,), higher = keep.
+        groups: The groups of the net as it is.
+        cost: The net's cost model.
+        scope: Makes one order of removal from the scores.
+        budget: Which cost is limited.
+        target: The cost to reach, in the budget's unit.
+        tolerance: How far below the target the plan may land, in the budget's unit.
+        min_channels: Channels that every group keeps at least.
+        round_to: Kept channels are a multiple of this (a group that is smaller stays whole).
+
+    Raises:
+        RsPruneError: When no plan lands in [target - tolerance, target], with the nearest that does exist.
+    """
+    priorities = scope(scores, cost.saved())
+    order, owner, value, size = _units(priorities, groups, min_channels, round_to)
+    ranked = np.lexsort((np.arange(len(owner)), value))
+    owner, size = owner[ranked], size[ranked]
+
+    def kept(units: int) -> NDArray[np.int64]:
+        gone = np.bincount(owner[:units], weights=size[:units], minlength=len(groups))
+        return cost.channels - gone.astype(np.int64)
+
+    def reached(counts: NDArray[np.int64]) -> int:
+        return budget(cost.predict(counts))
+
+    low, high = 0, len(owner)
+    least = reached(kept(high))
+    if least > target:
+        raise RsPruneError(
+            f"budget.keep={budget.keep:g}: cannot be reached; the least that can stay is "
+            f"{budget.keep * least / target:.4f} (granularity.min_channels={min_channels}, round_to={round_to})"
+        )
+    while low < high:  # cost falls with every unit that goes
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(kept(middle)) <= target else (middle + 1, high)
+    counts = kept(low)
+    open_groups = np.ones(len(groups), bool)
+    for unit in range(low - 1, -1, -1):
+        group = owner[unit]
+        if not open_groups.any():
+            break
+        if open_groups[group]:
+            counts[group] += size[unit]
+            if reached(counts) > target:
+                counts[group] -= size[unit]
+                open_groups[group] = False
+    predicted = cost.predict(counts)
+    if budget(predicted) < target - tolerance:
+        raise RsPruneError(
+            f"budget.keep={budget.keep:g}: no plan lands within {WINDOW:.0%} below it; the nearest is "
+            f"budget.keep={budget.keep * budget(predicted) / target:.4f}"
+        )
+    edits = tuple(
+        RemoveChannels(group.name, tuple(sorted(order[column][: group.channels - count])))
+        for column, (group, count) in enumerate(zip(groups, counts.tolist(), strict=True))
+        if count < group.channels
+    )
+    return Plan(edits, predicted, target)
+
+
+def _units(
+    priorities: Scores, groups: Sequence[Group], min_channels: int, round_to: int
+) -> tuple[list[list[int]], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """What can go, in steps: per group its channels in order of removal; per step its group, priority and size.
+
+    A step's priority is the highest of its channels, so within a group steps go in order.
+    """
+    order: list[list[int]] = []
+    owner: list[int] = []
+    value: list[float] = []
+    size: list[int] = []
+    for column, group in enumerate(groups):
+        priority = priorities[group.name].double().numpy()
+        ranked = np.argsort(priority, kind="stable")
+        order.append(ranked.tolist())
+        floor = max(min_channels, 1)
+        floor = -(-floor // round_to) * round_to
+        start = 0
+        while True:
+            left = group.channels - start
+            step = left % round_to or round_to
+            if left - step < floor:
+                break
+            start += step
+            owner.append(column)
+            value.append(float(priority[ranked[start - 1]]))
+            size.append(step)
+    return order, np.array(owner, np.int64), np.array(value), np.array(size, np.int64)

@@ -1,0 +1,80 @@
+"""Evidence, and the pure functions that criteria share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rs_prune.contracts import Evidence, Group, LayerEvidence, Scores
+from rs_prune.errors import DoesNotApply
+from rs_prune.pruning.gate import Gated, inner
+from rs_prune.pruning.graph import Graph
+
+
+def evidence(net: nn.Module, graph: Graph, *, seed: int, images: int) -> Evidence:
+    """Collects what criteria may look at from a net whose gates have been observed.
+
+    Args:
+        net: The net, gated or bare.
+        graph: The graph of the bare net.
+        seed: The run's seed.
+        images: How many images the gates were observed on.
+    """
+    layers = {}
+    for group in graph.groups:
+        for member in group.members:
+            conv = net.get_submodule(member.layer)
+            norm = net.get_submodule(graph.norms[member.layer]) if member.layer in graph.norms else None
+            gated = norm if isinstance(norm, Gated) else conv
+            layers[member.layer] = LayerEvidence(
+                weight=_weight(inner(conv)),
+                gamma=None if norm is None else _weight(inner(norm)),
+                gate=gated.mean.cpu() if isinstance(gated, Gated) else None,
+            )
+    return Evidence(layers=layers, seed=seed, images=images)
+
+
+def per_group(found: Evidence, groups: Sequence[Group], score: Callable[[LayerEvidence], Tensor | None]) -> Scores:
+    """Scores layers and averages over each group's members; a member that has no score takes no part.
+
+    Args:
+        found: The evidence.
+        groups: The groups to score.
+        score: (out,) scores of one layer, or None.
+
+    Raises:
+        DoesNotApply: When a group has no member with a score.
+    """
+    scores: Scores = {}
+    for group in groups:
+        rows = []
+        for member in group.members:
+            values = score(found.layers[member.layer])
+            if values is not None:
+                rows.append(values.double()[torch.tensor(member.index)])
+        if not rows:
+            raise DoesNotApply(
+                f"criterion: nothing in group {group.name} carries a score; is there a gate behind its convolutions?"
+            )
+        scores[group.name] = torch.stack(rows).mean(0)
+    return scores
+
+
+def need_gates(found: Evidence, criterion: str) -> None:
+    """Refuses evidence without gates.
+
+    Raises:
+        DoesNotApply: Naming the criterion and what to add.
+    """
+    if all(layer.gate is None for layer in found.layers.values()):
+        raise DoesNotApply(
+            f"criterion={criterion} reads gates, and attention=none trains none; add attention=se or attention=eca"
+        )
+
+
+def _weight(module: nn.Module) -> Tensor:
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach().cpu()
