@@ -1,0 +1,44 @@
+"""Squeeze-and-excitation gates."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rs_prune.contracts import Branch
+
+
+class SE:
+    """Squeeze-and-excitation (Hu, Shen, Albanie, Sun, Wu 2018, arXiv 1709.01507).
+
+    Args:
+        reduction: Channels per hidden unit; 16 as in the paper.
+        min_hidden: Hidden units at least, for narrow layers.
+    """
+
+    def __init__(self, *, reduction: int = 16, min_hidden: int = 4) -> None:
+        self.reduction = reduction
+        self.min_hidden = min_hidden
+
+    def __call__(self, channels: int) -> Branch:
+        return SEBranch(channels, max(channels // self.reduction, self.min_hidden))
+
+
+class SEBranch(Branch):
+    """sigmoid(W2 relu(W1 mean(x))), both with bias."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(channels, hidden)
+        self.excite = nn.Linear(hidden, channels)
+
+    def gates(self, x: Tensor) -> Tensor:
+        hidden = torch.relu(self.squeeze(x.mean((2, 3))))
+        return torch.sigmoid(self.excite(hidden))[:, :, None, None]
+
+    def keep(self, index: Tensor) -> None:
+        index = index.to(self.squeeze.weight.device)
+        self.squeeze.weight = nn.Parameter(self.squeeze.weight.detach()[:, index].contiguous())
+        self.excite.weight = nn.Parameter(self.excite.weight.detach()[index])
+        self.excite.bias = nn.Parameter(self.excite.bias.detach()[index])
+        self.squeeze.in_features = self.excite.out_features = len(index)
