@@ -1,0 +1,79 @@
+"""A pruned net on disk: what it is (JSON) and its weights (safetensors). Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from rs_prune.errors import RsPruneError
+from rs_prune.model.timm_net import TimmNet
+from rs_prune.pruning.surgery import replay
+from rs_prune.results.store import read_json, write_json
+
+WEIGHTS = "net.safetensors"
+CARD = "net.json"
+
+
+def save_net(net: nn.Module, folder: Path, card: dict[str, Any]) -> None:
+    """Writes `net.safetensors` and `net.json` into the folder.
+
+    Args:
+        net: The pruned bare net.
+        folder: Made if need be.
+        card: `model` (name and kwargs of timm's net), `classes`, `bands`, `size`, `scale`, `mean`, `std`,
+            `plans`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(net, folder / WEIGHTS)
+    write_json(folder / CARD, card)
+
+
+def load_net(folder: str | Path) -> nn.Module:
+    """Rebuilds a pruned net, bit for bit, from the folder that a run left under `<out>/nets/`.
+
+    The dense net is built, the plans are replayed on it, and the weights are loaded strictly.
+
+    Returns:
+        The net in evaluation mode. Its input is (N, bands, H, W): stored values * scale, minus mean, over std
+        (all in `net.json`).
+
+    Raises:
+        RsPruneError: When a file is missing, damaged, or does not fit the plan.
+    """
+    folder = Path(folder)
+    for name in (CARD, WEIGHTS):
+        if not (folder / name).is_file():
+            raise RsPruneError(f"{folder / name}: no such file; name a folder that a run wrote under <out>/nets/")
+    card = read_json(folder / CARD)
+    try:
+        model = card["model"]
+        net = TimmNet(name=model["name"], kwargs=model["kwargs"])(len(card["classes"]), len(card["bands"]))
+        net = replay(net, card["plans"], torch.zeros(1, len(card["bands"]), *card["size"]))
+        net.load_state_dict(load_file(folder / WEIGHTS), strict=True)
+    except (KeyError, TypeError) as error:
+        raise RsPruneError(f"{folder / CARD}: not a description of a pruned net ({error})") from error
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RsPruneError(f"{folder / WEIGHTS}: damaged, or not the weights of this net ({reason})") from error
+    return net.to(memory_format=torch.channels_last).eval()
+
+
+def save_weights(net: nn.Module, path: Path) -> None:
+    """Writes the net's state as safetensors; a whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        save_file({name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}, draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def size_mb(net: nn.Module) -> float:
+    """Size of the net's values on disk, in 10^6 bytes, without the file's header of a few kB."""
+    return float(sum(value.numel() * value.element_size() for value in net.state_dict().values())) / 1e6

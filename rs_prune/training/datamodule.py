@@ -1,0 +1,164 @@
+"""Scenes as Lightning and everything else takes them: in batches, normalised, from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from rs_prune.contracts import Batch, Device, Scenes, Split
+from rs_prune.training.augment import dihedral, draws
+
+EVAL_BATCH = 256
+
+
+class SceneData(pl.LightningDataModule):
+    """Decoded scenes with their split.
+
+    Args:
+        scenes: The set.
+        pixels: (N, C, H, W) decoded scenes.
+        parts: The split.
+        mean: Per band, after scaling.
+        std: Per band, after scaling.
+        batch_size: Images per training batch, about: an epoch is cut into batches of nearly equal size, so that
+            every image is seen exactly once and no batch is tiny.
+        seed: Decides order and augmentation.
+        flips: Augment by mirroring.
+        rotations: Augment by quarter turns.
+    """
+
+    def __init__(
+        self,
+        *,
+        scenes: Scenes,
+        pixels: NDArray[np.generic],
+        parts: Split,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int,
+        seed: int,
+        flips: bool,
+        rotations: bool,
+    ) -> None:
+        super().__init__()
+        self.scenes = scenes
+        self.parts = parts
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.flips = flips
+        self.rotations = rotations
+        self._set = _Scenes(pixels, np.array(scenes.labels, np.int64))
+
+    @property
+    def in_chans(self) -> int:
+        return len(self.scenes.bands)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.scenes.classes)
+
+    def example(self, device: Device = "cpu") -> Tensor:
+        """(1, C, H, W) zeros of the shape that nets see."""
+        return torch.zeros(1, self.in_chans, *self.scenes.size, device=device)
+
+    def steps(self) -> int:
+        """Batches of one training epoch."""
+        return len(_EpochBatches(self.parts.train, self.batch_size, self.seed))
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(_EpochBatches(self.parts.train, self.batch_size, self.seed))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(_Chunks(self.parts.val))
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        trainer = self.trainer
+        training = trainer is not None and trainer.training
+        return self._prepare(batch, trainer.current_epoch if training and trainer else None)
+
+    def batches(self, part: str, *, limit: int | None = None, device: Device = "cpu") -> Iterator[Batch]:
+        """Normalised, unaugmented batches of a part; with `limit`, of that many of its images, drawn by the seed."""
+        indices = np.array(getattr(self.parts, part))
+        if limit is not None and limit < len(indices):
+            indices = np.sort(_permutation(indices, self.seed, epoch=-1)[:limit])
+        for chunk in _Chunks(indices.tolist()):
+            batch = {name: value.to(device) for name, value in self._set[chunk].items()}
+            yield self._prepare(batch, None)
+
+    def _prepare(self, batch: Batch, epoch: int | None) -> Batch:
+        image = batch["image"]
+        if epoch is not None and (self.flips or self.rotations):
+            draw = draws(self.seed, epoch, batch["index"])
+            image = dihedral(image, draw, flips=self.flips, rotations=self.rotations)
+        shape = (1, -1, 1, 1)
+        mean = torch.tensor(self.mean, device=image.device).view(shape)
+        std = torch.tensor(self.std, device=image.device).view(shape)
+        image = image.float().mul_(self.scenes.scale).sub_(mean).div_(std)
+        return {**batch, "image": image.contiguous(memory_format=torch.channels_last)}
+
+    def _loader(self, sampler: Sampler[list[int]]) -> DataLoader[Batch]:
+        return DataLoader(self._set, sampler=sampler, batch_size=None)
+
+
+class _Scenes(Dataset[Batch]):
+    """Takes a list of indices and gives a whole batch: nothing is collated image by image."""
+
+    def __init__(self, pixels: NDArray[np.generic], labels: NDArray[np.int64]) -> None:
+        self.pixels = pixels
+        self.labels = torch.from_numpy(labels)
+
+    def __getitem__(self, indices: Any) -> Batch:
+        index = torch.as_tensor(indices)
+        pixels = self.pixels[index.numpy()]
+        if pixels.dtype != np.uint8:
+            pixels = pixels.astype(np.float32)
+        return {"image": torch.from_numpy(pixels), "label": self.labels[index], "index": index}
+
+
+class _Chunks(Sampler[list[int]]):
+    """The indices in order, in evaluation batches."""
+
+    def __init__(self, indices: Sequence[int]) -> None:
+        self.indices = list(indices)
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // EVAL_BATCH)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, len(self.indices), EVAL_BATCH):
+            yield self.indices[start : start + EVAL_BATCH]
+
+
+class _EpochBatches(Sampler[list[int]]):
+    """Every index once, in an order that (seed, epoch) decides. Lightning calls `set_epoch`."""
+
+    def __init__(self, indices: Sequence[int], batch_size: int, seed: int) -> None:
+        self.indices = np.array(indices)
+        self.count = max(1, round(len(self.indices) / batch_size))
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = _permutation(self.indices, self.seed, self.epoch)
+        for batch in np.array_split(order, self.count):
+            yield batch.tolist()
+
+
+def _permutation(indices: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    draw = draws(seed, epoch + 7919, torch.from_numpy(indices)).numpy()
+    return indices[np.argsort(draw, kind="stable")]

@@ -1,0 +1,163 @@
+"""Training a net for a number of epochs, resumably, and measuring its accuracy."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from rs_prune.contracts import Device, Loss
+from rs_prune.errors import RsPruneError
+from rs_prune.training.callbacks import Checkpoint, EpochSeed, Report, ShareMachine
+from rs_prune.training.datamodule import SceneData
+from rs_prune.training.task import Classifier, MakeOptimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How nets are trained; the same for every arm of a comparison.
+
+    Attributes:
+        loss: The training loss.
+        optimizer: Parameters -> optimiser.
+        warmup: Share of the steps in which the learning rate rises.
+        selection: Which epoch is kept: `val` or `last`.
+        seed: Decides everything that is drawn.
+        trainer: Arguments of Lightning's Trainer.
+        live: Whether a moving progress bar can be drawn; False: a line an epoch.
+        quiet: No progress at all.
+    """
+
+    loss: Loss
+    optimizer: MakeOptimizer
+    warmup: float
+    selection: str
+    seed: int
+    trainer: dict[str, Any] = field(default_factory=dict)
+    live: bool = True
+    quiet: bool = False
+
+
+def fit(
+    net: nn.Module,
+    data: SceneData,
+    *,
+    epochs: int,
+    recipe: Recipe,
+    folder: Path,
+    label: str,
+    logger: Callable[[], Any],
+) -> list[dict[str, float]]:
+    """Trains the net in place and leaves it with the weights of the selected epoch.
+
+    A fit that was killed goes on from its last whole epoch when called again with the same folder.
+
+    Args:
+        net: The net.
+        data: The scenes.
+        epochs: Passes over the training part; 0 does nothing.
+        recipe: How.
+        folder: Where checkpoints go.
+        label: What progress and errors call it.
+        logger: Makes the Lightning logger, or False for none.
+
+    Returns:
+        One entry an epoch: epoch, loss, accuracy, val_loss, val_accuracy.
+
+    Raises:
+        RsPruneError: When the loss becomes NaN or infinite.
+        KeyboardInterrupt: When the user interrupts.
+    """
+    if epochs == 0:
+        return []
+    _quieten()
+    # Lightning's `deterministic` would have every new tensor filled: a third of a CPU's time, and no other result.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = Checkpoint(folder, recipe.selection)
+    callbacks: list[pl.Callback] = [ShareMachine(), EpochSeed(recipe.seed), checkpoint]
+    if not recipe.quiet:
+        callbacks.append(Report(label, recipe.live))
+    trainer = pl.Trainer(
+        **recipe.trainer,
+        max_epochs=epochs,
+        logger=logger(),
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10_000,
+    )
+    task = Classifier(
+        net=net.to(memory_format=torch.channels_last),
+        loss=recipe.loss,
+        optimizer=recipe.optimizer,
+        classes=data.num_classes,
+        total_steps=epochs * data.steps(),
+        warmup=recipe.warmup,
+    )
+    last = folder / "last.ckpt"
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+            trainer.fit(task, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt from None
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    best = folder / "best.safetensors"
+    if not best.exists():
+        raise RsPruneError(f"{label}: training ended without a checkpoint in {folder}")
+    net.load_state_dict(load_file(best), strict=True)
+    return checkpoint.history
+
+
+@torch.inference_mode()
+def evaluate(net: nn.Module, data: SceneData, part: str, device: Device = "cpu") -> tuple[float, dict[str, float]]:
+    """Accuracy over a part, and per class, from summed counts."""
+    net = net.to(device).eval()
+    confusion = MulticlassConfusionMatrix(data.num_classes).to(device)
+    for batch in data.batches(part, device=device):
+        confusion.update(net(batch["image"]), batch["label"])
+    counts = confusion.compute().cpu()
+    right, total = counts.diag(), counts.sum(1)
+    per_class = {
+        name: float(right[label]) / max(int(total[label]), 1) for label, name in enumerate(data.scenes.classes)
+    }
+    return float(right.sum()) / int(total.sum()), per_class
+
+
+@torch.no_grad()
+def recalibrate(net: nn.Module, data: SceneData, images: int, device: Device = "cpu") -> nn.Module:
+    """Re-estimates every batch norm's running statistics on training images, as a plain average; in place."""
+    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    net.to(device).eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative average
+        norm.train()
+    for batch in data.batches("train", limit=images, device=device):
+        if len(batch["image"]) > 1:
+            net(batch["image"])
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+    return net
+
+
+def _quieten() -> None:
+    """Lightning's tips and device lines are not for our users."""
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)

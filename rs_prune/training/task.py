@@ -1,0 +1,93 @@
+"""The Lightning task: one net, one loss, one optimiser. It knows nothing of pruning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics.classification import MulticlassAccuracy
+
+from rs_prune.contracts import Batch, Loss
+from rs_prune.errors import RsPruneError
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class Classifier(pl.LightningModule):
+    """Trains a classifier with a one-cycle learning rate.
+
+    Args:
+        net: (N, C, H, W) -> (N, classes) logits.
+        loss: The training loss.
+        optimizer: Parameters -> optimiser.
+        classes: How many classes there are.
+        total_steps: Optimiser steps of the whole fit.
+        warmup: Share of the steps in which the learning rate rises.
+    """
+
+    def __init__(
+        self,
+        *,
+        net: nn.Module,
+        loss: Loss,
+        optimizer: MakeOptimizer,
+        classes: int,
+        total_steps: int,
+        warmup: float,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.loss = loss
+        self.make_optimizer = optimizer
+        self.total_steps = total_steps
+        self.warmup = warmup
+        self.train_accuracy = MulticlassAccuracy(classes, average="micro")
+        self.val_accuracy = MulticlassAccuracy(classes, average="micro")
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net(images)
+        return logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        logits = self(batch["image"])
+        loss = self.loss(logits, batch["label"])
+        if not torch.isfinite(loss):
+            raise RsPruneError(
+                f"training: the loss became {loss.item()} in epoch {self.current_epoch + 1}; the last good checkpoint "
+                "is kept; a smaller optimizer.lr is the usual way out"
+            )
+        self.train_accuracy(logits, batch["label"])
+        count = len(batch["label"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=count)
+        self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, batch_size=count)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        logits = self(batch["image"])
+        count = len(batch["label"])
+        self.val_accuracy(logits, batch["label"])
+        self.log("val/loss", self.loss(logits, batch["label"]), batch_size=count)
+        self.log("val/accuracy", self.val_accuracy, on_step=False, on_epoch=True, batch_size=count)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(self.net.parameters())
+        schedule = LambdaLR(optimizer, lambda step: one_cycle(step, self.total_steps, self.warmup))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def one_cycle(step: int, total: int, warmup: float) -> float:
+    """The share of the peak learning rate: a cosine up from 1/25, then down to near 0.
+
+    Smith and Topin 2018 (arXiv 1708.07120), in the two-phase cosine form that PyTorch's OneCycleLR has.
+    """
+    rise = max(1.0, warmup * total)
+    if step < rise:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * step / rise)) / 2
+    along = min(1.0, (step - rise) / max(1.0, total - 1 - rise))
+    return 1e-4 + (1 - 1e-4) * (1 + math.cos(math.pi * along)) / 2
