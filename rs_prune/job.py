@@ -1,0 +1,178 @@
+"""One run's configuration as objects, and the digests of what its results depend on."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from rs_prune.build import build
+from rs_prune.contracts import Attention, Budget, Criterion, Dataset, Schedule, Scope
+from rs_prune.errors import RsPruneError
+from rs_prune.pruning.cost import CostModel
+from rs_prune.pruning.gate import attach
+from rs_prune.pruning.graph import trace
+from rs_prune.results.store import Store, digest
+from rs_prune.scenes.load import Loaded, load
+from rs_prune.training.datamodule import SceneData
+from rs_prune.training.fit import Recipe
+
+RESULTS_VERSION = 1
+"""Part of every digest: raised when a change of the code changes results."""
+
+DENSE_KEYS = (
+    "model", "attention", "attach", "loss", "optimizer", "warmup", "augment", "batch_size", "epochs", "seed",
+    "selection",
+)  # fmt: skip
+CELL_KEYS = (
+    "criterion", "granularity", "scope", "budget", "schedule", "finetune_epochs", "finetune", "observe", "recalibrate",
+    "mask_check",
+)  # fmt: skip
+
+
+class Job:
+    """Builds every choice of one run, and refuses what cannot be, before anything is trained.
+
+    Args:
+        cfg: The composed configuration of `rs-prune run`.
+
+    Raises:
+        RsPruneError: When a value is out of its range or a choice cannot be built.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.cfg = cfg
+        self.plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)  # type: ignore[assignment]
+        self._check()
+        self.store = Store(Path(cfg.out).expanduser(), Path(cfg.cache).expanduser())
+        self.device = _device(str(cfg.trainer.accelerator))
+        torch.set_num_threads(cfg.threads or max(1, (os.cpu_count() or 1) // cfg.workers))
+        self.dataset: Dataset = build(cfg.dataset, "dataset")
+        self.model = build(cfg.model, "model")
+        self.attention: Attention = build(cfg.attention, "attention")
+        self.criterion: Criterion = build(cfg.criterion, "criterion")
+        self.granularity = build(cfg.granularity, "granularity")
+        self.scope: Scope = build(cfg.scope, "scope")
+        self.budget: Budget = build(cfg.budget, "budget")
+        self.schedule: Schedule = build(cfg.schedule, "schedule")
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        cfg = self.cfg
+        return load(
+            self.dataset,
+            identity=digest([self.plain["dataset"], os.environ.get("RS_PRUNE_DATA")]),
+            shares={part: float(cfg.split[part]) for part in ("train", "val", "test")},
+            seed=cfg.split.seed,
+            limit=cfg.limit,
+        )
+
+    @cached_property
+    def data(self) -> SceneData:
+        loaded, cfg = self.loaded, self.cfg
+        return SceneData(
+            scenes=loaded.scenes,
+            pixels=loaded.pixels,
+            parts=loaded.parts,
+            mean=loaded.mean,
+            std=loaded.std,
+            batch_size=cfg.batch_size,
+            seed=cfg.seed,
+            flips=cfg.augment.flips,
+            rotations=cfg.augment.rotations,
+        )
+
+    @cached_property
+    def dense_cost(self) -> int:
+        """The bare dense net's cost in the budget's unit."""
+        net, example = self.bare_net(), self.data.example()
+        return self.budget(CostModel(net, trace(net, example).groups, example).dense())
+
+    @cached_property
+    def dense_id(self) -> str:
+        """Digest of everything the trained dense net depends on."""
+        identity = {key: self.plain[key] for key in DENSE_KEYS}
+        identity |= {"data": self.loaded.fingerprint, "precision": self.plain["trainer"].get("precision")}
+        return digest([RESULTS_VERSION, identity])
+
+    @cached_property
+    def cell_id(self) -> str:
+        """Digest of everything the run's record depends on."""
+        return digest([self.dense_id, {key: self.plain[key] for key in CELL_KEYS}, self.choices])
+
+    @cached_property
+    def choices(self) -> dict[str, Any]:
+        """The words of the run, as the results table has them."""
+        chosen = HydraConfig.get().runtime.choices
+        groups = ("attention", "criterion", "granularity", "schedule", "scope", "budget")
+        return {
+            "dataset": self.loaded.scenes.name,
+            "net": self.cfg.model.name if chosen["model"] == "timm" else chosen["model"],
+            **{group: chosen[group] for group in groups},
+            "keep": self.budget.keep,
+            **{key: self.plain[key] for key in ("seed", "epochs", "finetune_epochs", "selection")},
+        }
+
+    def bare_net(self) -> nn.Module:
+        """A fresh net; its weights are a function of the seed alone."""
+        torch.manual_seed(self.cfg.seed)
+        net: nn.Module = self.model(self.data.num_classes, self.data.in_chans)
+        return net
+
+    def fresh_net(self) -> nn.Module:
+        """A fresh net with its attention attached. The net's own weights do not depend on the attention."""
+        net = self.bare_net()
+        places = trace(net, self.data.example()).places(shortcuts=self.cfg.attach.shortcuts)
+        torch.manual_seed(self.cfg.seed + 1)
+        attach(net, places, self.attention)
+        return net
+
+    def recipe(self, lr_factor: float = 1.0) -> Recipe:
+        """How to train; fine-tuning takes `lr_factor` of the learning rate."""
+        cfg = self.cfg
+        return Recipe(
+            loss=build(cfg.loss, "loss"),
+            optimizer=build(cfg.optimizer, "optimizer", lr=cfg.optimizer.lr * lr_factor),
+            warmup=cfg.warmup,
+            selection=cfg.selection,
+            seed=cfg.seed,
+            trainer=self.plain["trainer"],
+            live=cfg.workers == 1,
+            quiet=cfg.quiet,
+        )
+
+    def logger(self, stage: str) -> Any:
+        """A Lightning logger for one fit, or False. Nothing is sent anywhere unless the config says so."""
+        if "_target_" not in self.cfg.logger:
+            return False
+        return build(self.cfg.logger, "logger", name=stage)
+
+    def _check(self) -> None:
+        cfg = self.cfg
+        for key, least in (
+            ("epochs", 1),
+            ("finetune_epochs", 0),
+            ("batch_size", 2),
+            ("workers", 1),
+            ("seed", 0),
+        ):
+            if not isinstance(cfg[key], int) or isinstance(cfg[key], bool) or cfg[key] < least:
+                raise RsPruneError(f"{key}={cfg[key]}: must be a whole number of at least {least}")
+        if cfg.selection not in ("val", "last"):
+            raise RsPruneError(f"selection={cfg.selection}: must be val or last")
+        if cfg.limit is not None and cfg.limit < 1:
+            raise RsPruneError(f"limit={cfg.limit}: must be at least 1, or null for all images")
+
+
+def _device(accelerator: str) -> torch.device:
+    if accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available()):
+        if not torch.cuda.is_available():
+            raise RsPruneError(f"trainer.accelerator={accelerator}: no GPU is here; use trainer=cpu")
+        return torch.device("cuda")
+    return torch.device("cpu")
