@@ -50,7 +50,7 @@ def machine_shared() -> Iterator[None]:
 
 @contextmanager
 def machine_alone() -> Iterator[None]:
-    """Held while measuring. Announces itself, so that trainers let it through at their next epoch."""
+    """Held while measuring. Announces itself, so that trainers let it through at their next batch."""
     with _flock("turn", fcntl.LOCK_EX), _flock("machine", fcntl.LOCK_EX):
         yield
 

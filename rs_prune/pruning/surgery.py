@@ -29,10 +29,15 @@ def remove(net: nn.Module, plan: Plan, groups: Iterable[Group]) -> nn.Module:
         RsPruneError: When the plan names a group or channel that the net does not have.
     """
     net = copy.deepcopy(net)
+    cut(net, plan, groups)
+    return net
+
+
+def cut(net: nn.Module, plan: Plan, groups: Iterable[Group]) -> None:
+    """Removes in place what `remove` removes from a copy."""
     for (layer, side), gone in cuts(plan, groups).items():
         _shrink(net, layer, side, gone)
     _refresh(net)
-    return net
 
 
 def mask(net: nn.Module, plan: Plan, groups: Iterable[Group]) -> nn.Module:

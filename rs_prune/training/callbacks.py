@@ -76,18 +76,24 @@ class EpochSeed(pl.Callback):
 
 
 class ShareMachine(pl.Callback):
-    """Trains only while nobody measures latency; waits at the start of an epoch if need be."""
+    """Trains only while nobody measures latency; waits before a batch if need be."""
 
     def __init__(self) -> None:
         self.stack = ExitStack()
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_batch_start(self, *_: Any) -> None:
         self.stack.enter_context(machine_shared())
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_batch_end(self, *_: Any) -> None:
         self.stack.close()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_validation_batch_start(self, *_: Any, **__: Any) -> None:
+        self.stack.enter_context(machine_shared())
+
+    def on_validation_batch_end(self, *_: Any, **__: Any) -> None:
+        self.stack.close()
+
+    def on_exception(self, *_: Any) -> None:
         self.stack.close()
 
 

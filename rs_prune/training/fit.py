@@ -16,6 +16,7 @@ from torch import nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from rs_prune.contracts import Device, Loss
+from rs_prune.deploy.latency import machine_shared
 from rs_prune.errors import RsPruneError
 from rs_prune.training.callbacks import Checkpoint, EpochSeed, Report, ShareMachine
 from rs_prune.training.datamodule import SceneData
@@ -129,7 +130,8 @@ def evaluate(net: nn.Module, data: SceneData, part: str, device: Device = "cpu")
     net = net.to(device).eval()
     confusion = MulticlassConfusionMatrix(data.num_classes).to(device)
     for batch in data.batches(part, device=device):
-        confusion.update(net(batch["image"]), batch["label"])
+        with machine_shared():
+            confusion.update(net(batch["image"]), batch["label"])
     counts = confusion.compute().cpu()
     right, total = counts.diag(), counts.sum(1)
     per_class = {
