@@ -1,0 +1,324 @@
+"""The command line as a user meets it: help, sweeps, skips, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import TINY, TINY_RUN, paint
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def records(out: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted((out / "records").glob("*.json"))]
+
+
+def complaint(answer) -> str:
+    """The one line of an error; no traceback."""
+    assert answer.status not in (0, None)
+    assert "Traceback" not in answer.err + answer.out
+    lines = [line for line in answer.err.splitlines() if line.startswith("rs-prune: ")]
+    assert len(lines) == 1, answer.err
+    return lines[0]
+
+
+def test_help_lists_the_verbs(rs_prune):
+    answer = rs_prune("--help")
+    assert answer.status == 0
+    assert all(verb in answer.out for verb in ("run", "report", "fetch"))
+    assert "hydra" not in answer.out.lower()
+
+
+def test_help_of_a_verb_lists_every_option_of_every_group(rs_prune):
+    answer = rs_prune("run", "--help")
+    assert answer.status == 0
+    assert "hydra" not in answer.out.lower()
+    for group in ("dataset", "model", "attention", "criterion", "scope", "budget", "schedule", "loss", "optimizer"):
+        for path in (ROOT / "conf" / group).glob("*.yaml"):
+            assert f"{group}={path.stem}" in answer.out
+    assert "finetune_epochs" in answer.out
+
+
+def test_cfg_job_shows_the_composed_configuration(rs_prune):
+    answer = rs_prune("run", "--cfg", "job", "budget.keep=0.25", "criterion=l2")
+    assert answer.status == 0
+    assert "keep: 0.25" in answer.out
+    assert "rs_prune.criterion.l2.L2" in answer.out
+
+
+def test_one_run_leaves_a_whole_record_and_is_not_run_again(rs_prune, scene_folder, tmp_path):
+    words = ("run", *TINY_RUN, f"dataset.root={scene_folder}", "out=here")
+    answer = rs_prune(*words)
+    assert answer.status == 0, answer.err
+    (record,) = records(tmp_path / "here")
+    assert record["status"] == "finished"
+    for stage in ("dense", "folded", "raw", "final"):
+        assert 0 <= record["accuracy"][stage]["test"] <= 1
+    dense, pruned, predicted = (record["cost"][name] for name in ("dense", "pruned", "predicted"))
+    assert (pruned["macs"], pruned["params"]) == (predicted["macs"], predicted["params"])
+    assert 0.49 * dense["macs"] <= pruned["macs"] <= 0.5 * dense["macs"]
+    assert record["checks"]["mask_error"] <= 1e-4
+    assert record["checks"]["mean_gate_error"] > 0
+    assert len(record["training"]["dense"]) == 2
+    assert len(record["training"]["finetune"][0]) == 1
+    assert set(record["per_class"]["final"]) == {"class0", "class1", "class2"}
+    assert record["plans"][0]["edits"]
+    assert not list((tmp_path / "here").rglob("*.part"))
+    assert not (tmp_path / "here" / "work" / record["digest"]).exists()
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "here").rglob("*") if path.is_file()}
+    again = rs_prune(*words)
+    assert again.status == 0
+    assert "epoch" not in again.out
+    fresh = {path: path.stat().st_mtime_ns for path in stamps}
+    assert fresh == stamps
+
+
+def test_the_saved_net_scores_what_the_record_says(rs_prune, scene_folder, tmp_path):
+    from hydra.core.global_hydra import GlobalHydra
+
+    from rs_prune.dataset.folder import Folder
+    from rs_prune.deploy.artifact import load_net
+    from rs_prune.scenes.load import load
+    from rs_prune.training.datamodule import SceneData
+    from rs_prune.training.fit import evaluate
+
+    GlobalHydra.instance().clear()
+    assert rs_prune("run", *TINY_RUN, f"dataset.root={scene_folder}", "out=here", "criterion=l1").status == 0
+    (record,) = records(tmp_path / "here")
+    loaded = load(Folder(root=str(scene_folder)), identity="t", shares={"train": 0.6, "val": 0.1, "test": 0.3}, seed=0)
+    data = SceneData(
+        scenes=loaded.scenes, pixels=loaded.pixels, parts=loaded.parts, mean=loaded.mean, std=loaded.std,
+        batch_size=8, seed=0, flips=False, rotations=False,
+    )  # fmt: skip
+    net = load_net(tmp_path / "here" / "nets" / record["digest"])
+    assert evaluate(net, data, "test")[0] == record["accuracy"]["final"]["test"]
+
+
+def test_a_sweep_trains_each_dense_net_once_and_records_what_makes_no_sense(rs_prune, scene_folder, tmp_path):
+    answer = rs_prune(
+        "run", "-m", *TINY_RUN, f"dataset.root={scene_folder}", "out=sweep", "attention=none,se",
+        "criterion=attention,l1",
+    )  # fmt: skip
+    assert answer.status == 0, answer.err
+    found = {(r["choices"]["attention"], r["choices"]["criterion"]): r for r in records(tmp_path / "sweep")}
+    assert {key: record["status"] for key, record in found.items()} == {
+        ("none", "attention"): "skipped",
+        ("none", "l1"): "finished",
+        ("se", "attention"): "finished",
+        ("se", "l1"): "finished",
+    }
+    assert "add attention=se" in found["none", "attention"]["reason"]
+    assert "skipped" in answer.out
+    assert len(list((tmp_path / "sweep" / "cache" / "dense").glob("*/dense.json"))) == 2
+    assert found["se", "l1"]["accuracy"]["dense"] == found["se", "attention"]["accuracy"]["dense"]
+    assert found["se", "l1"]["training"]["dense"] == found["se", "attention"]["training"]["dense"]
+
+
+def test_parallel_workers_make_the_same_records_as_one(rs_prune, scene_folder, tmp_path):
+    words = ("run", "-m", *TINY_RUN, f"dataset.root={scene_folder}", "criterion=l1,random")
+    assert rs_prune(*words, "out=one").status == 0
+    answer = rs_prune(*words, "out=two", "launcher=parallel")
+    assert answer.status == 0, answer.err
+    from rs_prune.contracts import Record
+
+    def lasting(record: dict) -> dict:
+        return {key: value for key, value in record.items() if key not in Record.VOLATILE}
+
+    one, two = records(tmp_path / "one"), records(tmp_path / "two")
+    assert [lasting(record) for record in one] == [lasting(record) for record in two]
+    assert len(one) == 2
+
+
+def test_quiet_prints_nothing(rs_prune, scene_folder):
+    answer = rs_prune("run", "-q", *TINY_RUN, f"dataset.root={scene_folder}")
+    assert answer.status == 0
+    assert answer.out == ""
+    assert answer.err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("criterion=nonsense",), ("criterion=nonsense", "attention, cap, l1, l2, random")),
+        (("budget.keep=0",), ("budget.keep=0", "above 0")),
+        (("budget.keep=1.5",), ("budget.keep=1.5", "up to 1")),
+        (("budget.keep=half",), ("budget.keep=half", "number")),
+        (("budget.keep=0.0001",), ("cannot be reached", "least")),
+        (("attention=none", "criterion=attention"), ("attention=none", "add attention=se")),
+        (("attention=none", "criterion=cap"), ("attention=none", "add attention=se")),
+        (("epochs=0",), ("epochs=0", "at least 1")),
+        (("batch_size=many",), ("batch_size=many", "whole number")),
+        (("selection=test",), ("selection=test", "val or last")),
+        (("split.train=0.9",), ("split", "sum to 1")),
+        (("split.train=0.98", "split.val=0.01", "split.test=0.01"), ("class class0", "too few")),
+        (("model.name=resnet_nonsense",), ("model.name=resnet_nonsense", "no such net")),
+        (("model.name=test_vit",), ("model",)),
+        (("no_such_key=1",), ("no_such_key", "no such key")),
+        (("trainer=gpu",), ("no GPU",)),
+        (("scope=local,global",), ()),
+    ],
+)
+def test_a_mistake_gets_one_line_and_leaves_nothing(rs_prune, scene_folder, tmp_path, words, said):
+    answer = rs_prune("run", *TINY_RUN, f"dataset.root={scene_folder}", "out=here", *words)
+    line = complaint(answer)
+    for part in said:
+        assert part in line
+    assert not (tmp_path / "here" / "records").exists()
+    assert not (tmp_path / "here" / "cache" / "dense").exists()
+
+
+def test_a_mistake_in_one_cell_of_a_sweep_does_not_stop_the_others(rs_prune, scene_folder, tmp_path):
+    answer = rs_prune(
+        "run", "-m", *TINY_RUN, f"dataset.root={scene_folder}", "out=here", "criterion=l1", "budget.keep=0.0001,0.5"
+    )
+    assert "budget.keep=0.0001" in complaint(answer)
+    assert [record["choices"]["keep"] for record in records(tmp_path / "here")] == [0.5]
+
+
+def test_missing_images_are_named(rs_prune, monkeypatch, tmp_path):
+    monkeypatch.delenv("RS_PRUNE_DATA", raising=False)
+    assert "RS_PRUNE_DATA" in complaint(rs_prune("run", "dataset=eurosat"))
+    monkeypatch.setenv("RS_PRUNE_DATA", str(tmp_path / "nowhere"))
+    assert str(tmp_path / "nowhere" / "eurosat_rgb") in complaint(rs_prune("run", "dataset=eurosat"))
+    (tmp_path / "empty").mkdir()
+    assert "no class folders" in complaint(rs_prune("run", *TINY, f"dataset.root={tmp_path / 'empty'}"))
+    assert "dataset.root" in complaint(rs_prune("run", *TINY))
+
+
+def _truncated(folder: Path) -> Path:
+    path = folder / "class0" / "000.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+    return path
+
+
+def _zero_bytes(folder: Path) -> Path:
+    path = folder / "class1" / "001.png"
+    path.write_bytes(b"")
+    return path
+
+
+def _text_tif(folder: Path) -> Path:
+    path = folder / "class2" / "notes.tif"
+    path.write_text("this is no image")
+    return path
+
+
+def _four_bands(folder: Path) -> Path:
+    import numpy as np
+    import rasterio
+
+    path = folder / "class2" / "four.tif"
+    with rasterio.open(path, "w", driver="GTiff", width=32, height=32, count=4, dtype="uint8") as file:
+        file.write(np.zeros((4, 32, 32), np.uint8))
+    return path
+
+
+@pytest.mark.parametrize("damage", [_truncated, _zero_bytes, _text_tif, _four_bands])
+def test_a_damaged_file_is_named_or_skipped(rs_prune, tmp_path, damage):
+    folder = paint(tmp_path / "scenes")
+    path = damage(folder)
+    words = ("run", *TINY_RUN, f"dataset.root={folder}", "out=here", "criterion=l1", "epochs=1")
+    line = complaint(rs_prune(*words))
+    assert str(path) in line
+    assert "on_error=skip" in line
+    assert not (tmp_path / "here" / "records").exists()
+    answer = rs_prune(*words, "dataset.on_error=skip")
+    assert answer.status == 0, answer.err
+    (record,) = records(tmp_path / "here")
+    assert len(record["split"]["skipped"]) == 1
+    assert str(path) in record["split"]["skipped"][0]
+
+
+def test_nan_loss_stops_with_one_line(rs_prune, scene_folder, tmp_path):
+    line = complaint(rs_prune("run", *TINY_RUN, f"dataset.root={scene_folder}", "out=here", "optimizer.lr=1e30"))
+    assert "optimizer.lr" in line
+    assert not (tmp_path / "here" / "records").exists()
+
+
+def test_a_full_disk_is_one_line_and_nothing_half_written(rs_prune, scene_folder, tmp_path, monkeypatch):
+    import errno
+
+    def full(self, *args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    line = complaint(rs_prune("run", *TINY_RUN, f"dataset.root={scene_folder}", "out=here", "criterion=l1"))
+    assert "no space left" in line
+    assert not list((tmp_path / "here").rglob("*.part"))
+    assert not list((tmp_path / "here").rglob("*.json"))
+
+
+def test_traceback_on_request(rs_prune, scene_folder):
+    from rs_prune.errors import RsPruneError
+
+    with pytest.raises(RsPruneError):
+        rs_prune("run", *TINY_RUN, f"dataset.root={scene_folder}", "budget.keep=7", "--traceback")
+
+
+def test_a_new_criterion_is_one_file_and_one_yaml(rs_prune, scene_folder, tmp_path, monkeypatch):
+    (tmp_path / "mine" / "conf" / "criterion").mkdir(parents=True)
+    (tmp_path / "mine" / "my_criterion.py").write_text(
+        "import torch\n"
+        "class Last:\n"
+        "    def __call__(self, evidence, groups):\n"
+        "        return {g.name: torch.arange(g.channels).double() for g in groups}\n"
+    )
+    (tmp_path / "mine" / "conf" / "criterion" / "last.yaml").write_text("# Mine\n_target_: my_criterion.Last\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "mine"))
+    answer = rs_prune(
+        "run", *TINY_RUN, f"dataset.root={scene_folder}", "criterion=last", "out=here",
+        f"hydra.searchpath=[file://{tmp_path / 'mine' / 'conf'}]",
+    )  # fmt: skip
+    assert answer.status == 0, answer.err
+    (record,) = records(tmp_path / "here")
+    assert record["choices"]["criterion"] == "last"
+    for edit in record["plans"][0]["edits"]:
+        assert edit["channels"] == list(range(len(edit["channels"])))
+
+
+def test_the_wheel_carries_its_configuration(tmp_path):
+    built = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    answer = subprocess.run(
+        [sys.executable, "-c", "from rs_prune.cli import main; import sys; sys.exit(main())", "run", "--cfg", "job"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    assert "rs_prune.criterion.attention.Attention" in answer.stdout
+    assert (site / "rs_prune" / "conf" / "run.yaml").exists()
+
+
+@pytest.mark.real
+def test_a_fast_run_on_real_images(rs_prune, real_data, tmp_path):
+    answer = rs_prune(
+        "run", "dataset=eurosat", f"dataset.root={real_data / 'eurosat_rgb'}", "debug=fast", "trainer=cpu", "out=here"
+    )
+    assert answer.status == 0, answer.err
+    (record,) = records(tmp_path / "here")
+    assert record["choices"]["dataset"] == "eurosat"
+    assert record["choices"]["net"] == "resnet_narrow"
+    assert record["checks"]["mask_error"] <= 1e-4
+    assert record["cost"]["dense"]["params"] == 1_234_822
+
+
+def test_pictures_in_a_palette_or_grey_are_read_as_rgb(tmp_path):
+    from rs_prune.scenes.reading import read
+
+    Image.new("P", (8, 8), 3).save(tmp_path / "palette.png")
+    Image.new("L", (8, 8), 9).save(tmp_path / "grey.png")
+    assert read(tmp_path / "palette.png").shape == (3, 8, 8)
+    assert (read(tmp_path / "grey.png") == 9).all()

@@ -1,0 +1,81 @@
+"""A sweep killed at random moments ends with the records of an undisturbed one."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from conftest import TINY
+
+from rs_prune.contracts import Record
+
+WORDS = (
+    "run", "-m", *TINY, "batch_size=8", "epochs=4", "finetune_epochs=3", "latency.seconds=0.01", "observe.images=16",
+    "attention=se", "criterion=attention,l1,random", "budget.keep=0.7,0.4", "out=out",
+)  # fmt: skip
+
+
+def start(folder: Path, scenes: Path) -> subprocess.Popen[str]:
+    code = "from rs_prune.cli import main; import sys; sys.exit(main())"
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *WORDS, f"dataset.root={scenes}"],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+
+
+def lasting(folder: Path) -> dict[str, dict]:
+    found = [json.loads(path.read_text()) for path in (folder / "out" / "records").glob("*.json")]
+    return {
+        record["digest"]: {key: value for key, value in record.items() if key not in Record.VOLATILE}
+        for record in found
+    }
+
+
+def test_kill_nine_at_random_moments_then_the_same_command_again(scene_folder, tmp_path):
+    calm = start(tmp_path / "calm", scene_folder)
+    output, _ = calm.communicate(timeout=300)
+    assert calm.returncode == 0, output
+    lines = output.count("epoch ")
+    assert lines == 4 + 6 * 3
+
+    draw = random.Random(time.time_ns())
+    seen: list[str] = []
+    kills = 0
+    dense_done, mark = False, 0
+    for _ in range(3):
+        sweep = start(tmp_path / "rough", scene_folder)
+        assert sweep.stdout is not None
+        wait = draw.randint(1, 6)
+        for line in sweep.stdout:
+            seen.append(line)
+            wait -= "epoch " in line
+            if wait <= 0:
+                time.sleep(draw.uniform(0, 0.3))
+                os.killpg(sweep.pid, signal.SIGKILL)
+                kills += 1
+                break
+        sweep.communicate()
+        whole = list((tmp_path / "rough" / "out" / "cache" / "dense").glob("*/dense.json"))
+        if dense_done:
+            assert not any("attention=se  epoch" in line for line in seen[mark:]), "a whole dense net was trained twice"
+        dense_done, mark = bool(whole), len(seen)
+    assert kills == 3
+    last = start(tmp_path / "rough", scene_folder)
+    output, _ = last.communicate(timeout=300)
+    assert last.returncode == 0, output
+
+    assert lasting(tmp_path / "rough") == lasting(tmp_path / "calm")
+    assert len(lasting(tmp_path / "calm")) == 6
+    one, two = (sorted((tmp_path / name / "out" / "nets").glob("*/net.safetensors")) for name in ("calm", "rough"))
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+    assert not list((tmp_path / "rough" / "out").rglob("*.ckpt"))
+    # Only the epoch under way is lost: every whole one is trained once.
+    assert len(seen) <= lines + kills
