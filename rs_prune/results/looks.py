@@ -1,0 +1,118 @@
+"""How the arms of a figure look, and the legend that says so. The same arm looks the same in every panel."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from rs_prune.results.stats import ARM, DENSE, rows, varying
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
+MARKERS = "osD^vPX<>"
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+DENSE_DASHES = ((0, (7, 3)), (0, (2, 2)), (0, (1, 3)), (0, (7, 2, 1, 2)))
+GREY = "#606060"
+CHARACTER, HANDLE = 0.065, 0.75  # inches that a letter and the sample of a line take in a legend, at 8 points
+
+
+class Looks:
+    """Colour says criterion; dashes and the marker's face say attention; the marker says all else.
+
+    With one attention setting the dashes and the face say "all else" too.
+
+    Args:
+        summary: What `summarise` gives.
+        nets: What `dense` gives.
+    """
+
+    def __init__(self, summary: pd.DataFrame, nets: pd.DataFrame) -> None:
+        self.criteria = sorted(summary["criterion"].unique())
+        self.attentions = sorted(summary["attention"].unique())
+        self.further = varying(summary)
+        self.kinds = sorted({self._kind(row) for row in rows(summary)})
+        self.arms = rows(summary.drop_duplicates(list(ARM)).sort_values(list(ARM)))
+        self.nets = rows(nets)
+
+    def arm(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What `errorbar` needs to draw the arm of this row."""
+        turn, place = divmod(self.criteria.index(row["criterion"]), len(COLOURS))
+        attention, kind = self.attentions.index(row["attention"]), self.kinds.index(self._kind(row))
+        style = attention if len(self.attentions) > 1 else kind
+        marker = (kind + turn) * len(self.attentions) + attention
+        return {
+            "label": self._label(row, self.further),
+            "color": COLOURS[place],
+            "linestyle": DASHES[style % len(DASHES)],
+            "marker": MARKERS[marker % len(MARKERS)],
+            "markersize": 4.5,
+            "markerfacecolor": "white" if style % 2 else COLOURS[place],
+            "linewidth": 1.3,
+            "elinewidth": 0.8,
+            "capsize": 2,
+        }
+
+    def dense(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What `errorbar` needs to draw the dense net of this row."""
+        attention = self.attentions.index(row["attention"])
+        named = [name for name in self.further if name in DENSE]
+        return {
+            "label": self._label(row | {"criterion": "dense"}, named),
+            "color": GREY,
+            "linestyle": DENSE_DASHES[attention % len(DENSE_DASHES)],
+            "marker": "*",
+            "markersize": 10,
+            "markerfacecolor": "white" if attention % 2 else GREY,
+            "linewidth": 0.7,
+            "elinewidth": 0.8,
+            "capsize": 2,
+        }
+
+    def legend(self, width: float) -> tuple[list[Line2D], int]:
+        """The entries and how many columns of them `width` inches hold.
+
+        With several attention settings each has a column with a heading, if so many columns fit.
+        """
+        columns = [self._column(name) for name in self.attentions]
+        flat = [line for column in columns for line in column]
+        longest = max(len(str(line.get_label())) for line in flat)
+        fit = max(1, int(width / (longest * CHARACTER + HANDLE)))
+        if 1 < len(columns) <= fit:
+            most = max(len(column) for column in columns)
+            filled = [
+                [_text(f"attention: {name}"), *column, *(_text(" ") for _ in range(most - len(column)))]
+                for name, column in zip(self.attentions, columns, strict=True)
+            ]
+            return [line for column in filled for line in column], len(columns)
+        if len(columns) > 1:
+            for name, column in zip(self.attentions, columns, strict=True):
+                for line in column:
+                    line.set_label(f"{line.get_label()}, attention: {name}")
+            longest = max(len(str(line.get_label())) for line in flat)
+            fit = max(1, int(width / (longest * CHARACTER + HANDLE)))
+        down = math.ceil(len(flat) / min(fit, 4))
+        return flat, math.ceil(len(flat) / down)
+
+    @property
+    def title(self) -> str:
+        """What the words of an entry are, in their order."""
+        return ", ".join(["criterion", *self.further]) if self.further or len(self.attentions) == 1 else ""
+
+    def _column(self, attention: str) -> list[Line2D]:
+        looks = [self.dense(row) for row in self.nets if row["attention"] == attention]
+        looks += [self.arm(row) for row in self.arms if row["attention"] == attention]
+        unlike = {look["label"]: look for look in looks}.values()
+        unused = ("elinewidth", "capsize")
+        return [Line2D([], [], **{k: v for k, v in look.items() if k not in unused}) for look in unlike]
+
+    def _label(self, row: dict[str, Any], named: list[str]) -> str:
+        return ", ".join(str(row[name]) for name in ("criterion", *named) if str(row[name]))
+
+    def _kind(self, row: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(str(row[name]) for name in self.further)
+
+
+def _text(label: str) -> Line2D:
+    return Line2D([], [], linestyle="none", label=label)

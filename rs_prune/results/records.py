@@ -1,0 +1,197 @@
+"""Records on disk -> one row a run; and the committed `runs.csv` back again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rs_prune.errors import RsPruneError
+
+ESSENTIAL = ("dataset", "net", "attention", "criterion", "keep", "seed")
+WORDS = ("dataset", "net", "attention", "criterion", "granularity", "schedule", "scope", "budget")
+CHOICES = (*WORDS, "keep", "seed", "epochs", "finetune_epochs", "selection")
+COUNTS = ("seed", "epochs", "finetune_epochs")
+VALUES: dict[str, tuple[str, ...]] = {
+    "dense_accuracy": ("accuracy", "dense", "test"),
+    "folded_accuracy": ("accuracy", "folded", "test"),
+    "raw_accuracy": ("accuracy", "raw", "test"),
+    "recalibrated_accuracy": ("accuracy", "recalibrated", "test"),
+    "accuracy": ("accuracy", "final", "test"),
+    "dense_params": ("cost", "dense", "params"),
+    "params": ("cost", "pruned", "params"),
+    "dense_macs": ("cost", "dense", "macs"),
+    "macs": ("cost", "pruned", "macs"),
+    "latency_ms": ("latency", "pruned", "median_ms"),
+    "mask_error": ("checks", "mask_error"),
+    "wall_s": ("times",),
+    "val_accuracy": ("accuracy", "final", "val"),
+    "dense_val_accuracy": ("accuracy", "dense", "val"),
+    "dense_latency_ms": ("latency", "dense", "median_ms"),
+    "mean_gate_error": ("checks", "mean_gate_error"),
+}
+"""Column -> where a record holds it; the order is that of `runs.csv`."""
+COLUMNS = (*CHOICES, *VALUES, "variant", "digest")
+TEXT = (*WORDS, "selection", "variant", "digest")
+IDENTITY = (*(name for name in CHOICES if name != "seed"), "variant")
+"""Runs that agree in these differ in nothing but their seed."""
+ELSEWHERE = ("out", "cache", "quiet", "workers", "threads", "logger", "latency", "trainer", "hydra")
+"""Parts of a run's config that say where and how it ran, not what."""
+
+
+def load(folder: Path) -> list[dict[str, Any]]:
+    """Every record in `folder`, in the order of the files' names; none if there is no such folder."""
+    files = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
+    return [_load(path) for path in files]
+
+
+def runs(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per finished record, with the columns of `runs.csv`; a record held twice counts once."""
+    for record in records:
+        _check(record, f"record {record.get('digest', '?')}")
+    finished: dict[Any, Mapping[str, Any]] = {}
+    for number, record in enumerate(records):
+        if record["status"] == "finished":
+            finished.setdefault(record.get("digest") or number, record)
+    chosen = list(finished.values())
+    rows = [_row(record) | {"variant": name} for record, name in zip(chosen, _variants(chosen), strict=True)]
+    return _typed(pd.DataFrame(rows, columns=list(COLUMNS)))
+
+
+def skipped(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """(reason, choices) of every record that was not run."""
+    found = [(str(r.get("reason") or "?"), dict(r["choices"])) for r in records if r["status"] != "finished"]
+    return sorted(found, key=lambda cell: (cell[0], json.dumps(cell[1], sort_keys=True, default=str)))
+
+
+def read(path: Path) -> pd.DataFrame:
+    """The rows of a committed `runs.csv`, as `runs` gave them; columns that it lacks are empty."""
+    try:
+        table = pd.read_csv(
+            path,
+            dtype=dict.fromkeys(TEXT, str),
+            keep_default_na=False,
+            na_values=[""],
+            float_precision="round_trip",
+        )
+    except (OSError, ValueError) as error:
+        raise RsPruneError(f"{path}: cannot be read as runs.csv ({_line(error)})") from None
+    missing = [name for name in ESSENTIAL if name not in table or bool(table[name].isna().any())]
+    if missing:
+        raise RsPruneError(f"{path}: no value for {', '.join(missing)}; is this a runs.csv?")
+    further = [name for name in table if name not in COLUMNS]
+    try:
+        return _typed(table.reindex(columns=[*COLUMNS, *further]))
+    except (ValueError, TypeError) as error:
+        raise RsPruneError(f"{path}: {_line(error)}") from None
+
+
+def write(path: Path, content: bytes) -> Path:
+    """Write `content` to `path` so that a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RsPruneError(f"{path}: not a readable record ({_line(error)}); remove it and rerun") from None
+    return dict(_check(record, str(path)))
+
+
+def _check(record: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(record, Mapping) or not isinstance(record.get("choices"), Mapping):
+        raise RsPruneError(f"{where}: not a record, it has no choices")
+    if record.get("status") not in ("finished", "skipped"):
+        raise RsPruneError(f"{where}: status must be finished or skipped, got {record.get('status')!r}")
+    choices = record["choices"]
+    missing = [name for name in ESSENTIAL if name not in choices]
+    if missing and record["status"] == "finished":
+        raise RsPruneError(f"{where}: the record's choices lack {', '.join(missing)}")
+    for name in ("keep", "seed"):
+        try:
+            float(choices.get(name, 0))
+        except (TypeError, ValueError):
+            raise RsPruneError(f"{where}: choices.{name}={choices[name]!r} is not a number") from None
+    return record
+
+
+def _row(record: Mapping[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {name: _word(record["choices"], name) for name in CHOICES}
+    row |= {column: _number(_at(record, path)) for column, path in VALUES.items() if column != "wall_s"}
+    times = record.get("times") or {}
+    row["wall_s"] = times.get("total", sum(times.values()) if times else None)
+    return row | {"digest": record.get("digest", "")}
+
+
+def _word(choices: Mapping[str, Any], name: str) -> Any:
+    if name in WORDS and name in choices and choices[name] is None:
+        return "none"
+    return choices.get(name)
+
+
+def _at(record: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        record = record.get(key) if isinstance(record, Mapping) else None
+    return record
+
+
+def _number(value: Any) -> float | int | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    for name in TEXT:
+        table[name] = table[name].astype(object).where(table[name].notna(), "").astype(str)
+    for name in COUNTS:
+        table[name] = pd.to_numeric(table[name]).astype("Int64")
+    for name in ("keep", *VALUES):
+        table[name] = pd.to_numeric(table[name]).astype("float64")
+    order = [*IDENTITY, "seed", "digest"]
+    return table.sort_values(order, kind="stable", ignore_index=True)
+
+
+def _variants(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The options besides the choices that tell runs of equal choices apart: `optimizer.lr=0.1`.
+
+    Without them runs that differ in more than their seed would be averaged as if they were seeds. A seed
+    of something else (`split.seed`) may follow the run's seed; it tells apart only runs of one seed.
+    """
+    configs = [dict(_flat(record.get("config") or {})) for record in records]
+    alike: dict[str, dict[tuple[str, Any], set[str]]] = defaultdict(lambda: defaultdict(set))
+    for record, config in zip(records, configs, strict=True):
+        arm = json.dumps([_word(record["choices"], name) for name in CHOICES if name != "seed"], default=str)
+        for key, value in config.items():
+            seed = record["choices"]["seed"] if key.rpartition(".")[2] == "seed" else None
+            alike[arm][key, seed].add(value)
+    telling = {
+        key
+        for values in alike.values()
+        for (key, _), found in values.items()
+        if len(found) > 1 and key.partition(".")[0] not in ELSEWHERE
+    }
+    return [" ".join(f"{key}={config[key]}" for key in sorted(telling & set(config))) for config in configs]
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if not isinstance(node, Mapping):
+        yield prefix, node if isinstance(node, str) else json.dumps(node, sort_keys=True, default=str)
+        return
+    for key, value in node.items():
+        yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,164 @@
+"""Records on disk become rows; what is broken is named."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from rs_prune.contracts import Record
+from rs_prune.errors import RsPruneError
+from rs_prune.results.records import load, read, runs, skipped, write
+
+DESIGN = [
+    "dataset", "net", "attention", "criterion", "granularity", "schedule", "scope", "budget", "keep", "seed",
+    "epochs", "finetune_epochs", "selection", "dense_accuracy", "folded_accuracy", "raw_accuracy",
+    "recalibrated_accuracy", "accuracy", "dense_params", "params", "dense_macs", "macs", "latency_ms",
+    "mask_error", "wall_s",
+]  # fmt: skip
+CHOICES = {
+    "dataset": "eurosat_rgb", "net": "resnet10", "attention": "none", "criterion": "l1",
+    "granularity": "channels", "schedule": "one_shot", "scope": "local", "budget": "macs", "keep": 0.5,
+    "seed": 3, "epochs": 10, "finetune_epochs": 2, "selection": "val",
+}  # fmt: skip
+
+
+def save(folder: Path, name: str = "a", **other: Any) -> Path:
+    record = Record(digest=name, status="finished", choices=CHOICES, config={})
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(asdict(record) | other))
+    return path
+
+
+def full(folder: Path, name: str = "a", **other: Any) -> Path:
+    return save(
+        folder,
+        name,
+        accuracy={
+            "dense": {"val": 0.96, "test": 0.95},
+            "folded": {"val": 0.5, "test": 0.51},
+            "raw": {"val": 0.1, "test": 0.11},
+            "final": {"val": 0.93, "test": 1 / 3},
+        },
+        cost={"dense": {"params": 1000, "macs": 20000}, "pruned": {"params": 300, "macs": 9990}},
+        latency={"dense": {"median_ms": 4.5}, "pruned": {"median_ms": 2.5}},
+        checks={"mask_error": 1e-6, "mean_gate_error": 0.25},
+        times={"dense": 10.0, "finetune": 2.5},
+        **other,
+    )
+
+
+def test_columns_and_values(tmp_path: Path) -> None:
+    full(tmp_path)
+    table = runs(load(tmp_path))
+    assert list(table)[: len(DESIGN)] == DESIGN
+    row = table.iloc[0].to_dict()
+    assert math.isnan(row.pop("recalibrated_accuracy"))
+    assert {name: row[name] for name in CHOICES} == CHOICES
+    assert {name: row[name] for name in row if name not in CHOICES} == {
+        "dense_accuracy": 0.95, "folded_accuracy": 0.51, "raw_accuracy": 0.11, "accuracy": 1 / 3,
+        "dense_params": 1000, "params": 300, "dense_macs": 20000, "macs": 9990, "latency_ms": 2.5,
+        "mask_error": 1e-6, "wall_s": 12.5, "val_accuracy": 0.93, "dense_val_accuracy": 0.96,
+        "dense_latency_ms": 4.5, "mean_gate_error": 0.25, "variant": "", "digest": "a",
+    }  # fmt: skip
+
+
+def test_old_records_give_empty_cells(tmp_path: Path) -> None:
+    words = {name: CHOICES[name] for name in ("dataset", "net", "attention", "criterion", "keep")}
+    save(tmp_path, "old", choices={**words, "seed": 1, "forgotten": 5}, accuracy=None, added=1)
+    full(tmp_path, "new")
+    old, new = runs(load(tmp_path)).sort_values("digest", ascending=False).to_dict("records")
+    assert math.isnan(old["accuracy"])
+    assert old["scope"] == ""
+    assert pd.isna(old["epochs"])
+    assert new["epochs"] == 10
+
+
+def test_order_does_not_depend_on_the_files(tmp_path: Path) -> None:
+    for name, seed in (("a", 2), ("b", 0), ("c", 1)):
+        full(tmp_path, name, choices=CHOICES | {"seed": seed})
+    records = load(tmp_path)
+    assert list(runs(records)["seed"]) == [0, 1, 2]
+    pd.testing.assert_frame_equal(runs(records), runs(records[::-1]))
+
+
+def test_a_copied_record_counts_once(tmp_path: Path) -> None:
+    full(tmp_path).rename(tmp_path / "copy.json")
+    full(tmp_path)
+    assert len(load(tmp_path)) == 2
+    assert len(runs(load(tmp_path))) == 1
+
+
+def test_skipped_are_apart(tmp_path: Path) -> None:
+    full(tmp_path)
+    save(tmp_path, "s", status="skipped", reason="cap needs gates")
+    assert list(runs(load(tmp_path))["digest"]) == ["a"]
+    assert skipped(load(tmp_path)) == [("cap needs gates", CHOICES)]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"status": "fini', "not a readable record"),
+        ("[1, 2]", "no choices"),
+        ('{"status": "finished"}', "no choices"),
+        ('{"status": "finished", "choices": {"dataset": "d"}}', "lack net, attention, criterion, keep, seed"),
+        (json.dumps({"status": "odd", "choices": CHOICES}), "finished or skipped"),
+        (json.dumps({"status": "finished", "choices": CHOICES | {"keep": "half"}}), "keep='half'"),
+    ],
+)
+def test_broken_records_are_named(tmp_path: Path, text: str, says: str) -> None:
+    full(tmp_path)
+    (tmp_path / "broken.json").write_text(text)
+    with pytest.raises(RsPruneError, match=r"broken\.json") as error:
+        load(tmp_path)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_drafts_of_others_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / ".a.json.123.json").write_text("{")
+    assert load(tmp_path) == []
+    assert load(tmp_path / "missing") == []
+
+
+def test_runs_csv_comes_back(tmp_path: Path) -> None:
+    full(tmp_path)
+    save(tmp_path, "b", choices=CHOICES | {"criterion": "none", "seed": 4})
+    table = runs(load(tmp_path))
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    pd.testing.assert_frame_equal(read(tmp_path / "runs.csv"), table)
+
+
+def test_runs_csv_with_fewer_and_more_columns(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text("dataset,net,attention,criterion,keep,seed,accuracy,mine\nd,n,none,l1,0.5,0,0.9,7\n")
+    row = read(path).iloc[0]
+    assert (row["attention"], row["accuracy"], row["mine"], row["scope"]) == ("none", 0.9, 7, "")
+    assert math.isnan(row["macs"])
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "dataset,net,attention,criterion,keep,seed\nd,n,a,c,x,0\n"])
+def test_broken_runs_csv_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text(text)
+    with pytest.raises(RsPruneError, match=r"runs\.csv"):
+        read(path)
+
+
+def test_write_replaces_whole_files(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    write(path, b"old")
+    write(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [found.name for found in path.parent.iterdir()] == ["file"]
+    (path.parent / "folder").mkdir()
+    with pytest.raises(OSError):
+        write(path.parent / "folder", b"")
+    assert {found.name for found in path.parent.iterdir()} == {"file", "folder"}
