@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -75,8 +76,8 @@ def trace(net: nn.Module, example: Tensor) -> Graph:
         net.requires_grad_(True)
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            maps = _map_sizes(net, example)
-            dependencies = tp.DependencyGraph().build_dependency(net, example, verbose=False)
+            with _map_sizes(net) as maps:  # noted during the library's own forward pass
+                dependencies = tp.DependencyGraph().build_dependency(net, example, verbose=False)
             found = list(dependencies.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]))
     except RsPruneError:
         raise
@@ -170,8 +171,9 @@ def _depthwise(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels > 1
 
 
-def _map_sizes(net: nn.Module, example: Tensor) -> dict[str, int]:
-    """Pixels of the largest feature map that each convolution puts out."""
+@contextmanager
+def _map_sizes(net: nn.Module) -> Iterator[dict[str, int]]:
+    """Pixels of the largest feature map that each convolution puts out, while inside."""
     sizes: dict[str, int] = defaultdict(int)
     handles = []
     for name, module in net.named_modules():
@@ -182,13 +184,10 @@ def _map_sizes(net: nn.Module, example: Tensor) -> dict[str, int]:
 
             handles.append(module.register_forward_hook(note))
     try:
-        with torch.no_grad():
-            net.eval()
-            net(example)
+        yield sizes
     finally:
         for handle in handles:
             handle.remove()
-    return dict(sizes)
 
 
 def _following_norms(dependencies: object, names: dict[nn.Module, str]) -> dict[str, str]:
