@@ -17,8 +17,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 demo: install
-	$(BIN)/rs-prune run -m launcher=parallel criterion=attention,l1,random budget.keep=0.5,0.25,0.1 attention=se out=$(OUT)
-	$(BIN)/rs-prune run -m launcher=parallel criterion=l1,random budget.keep=0.5,0.25,0.1 attention=none out=$(OUT)
+	$(BIN)/rs-prune run -m launcher=parallel budget.keep=0.5,0.25,0.1 criterion=attention,l1,random attention=se,none out=$(OUT)
 	$(BIN)/rs-prune report out=$(OUT)
 	@echo "The curve: $(OUT)/report/accuracy_macs.png"
 

@@ -151,7 +151,15 @@ class Job:
         """A Lightning logger for one fit, or False. Nothing is sent anywhere unless the config says so."""
         if "_target_" not in self.cfg.logger:
             return False
-        return build(self.cfg.logger, "logger", name=stage)
+        if not self.uses_wandb:
+            return build(self.cfg.logger, "logger", name=stage)
+        logger = build(self.cfg.logger, "logger", name=stage, id=stage, resume="allow")
+        logger.log_hyperparams(self.plain)
+        return logger
+
+    @property
+    def uses_wandb(self) -> bool:
+        return str(self.cfg.logger.get("_target_", "")).endswith("WandbLogger")
 
     def _check(self) -> None:
         cfg = self.cfg

@@ -28,7 +28,7 @@ from rs_prune.pruning.surgery import mask_error, remove
 from rs_prune.results import provenance
 from rs_prune.results.store import read_json, write_json
 from rs_prune.scenes.splits import PARTS, write_lists
-from rs_prune.training.fit import evaluate, fit, recalibrate
+from rs_prune.training.fit import close, evaluate, fit, recalibrate
 
 UNRECORDED = ("out", "cache", "logger", "workers", "threads", "quiet")
 """Keys that say where and how a run is carried out, not what it is."""
@@ -91,6 +91,12 @@ def prune(job: Job) -> Record:
         "macs": _training_macs(job, record),
     }
     record.times = notes.times
+    if job.uses_wandb:
+        logger = job.logger(f"finetune-{job.cell_id}")
+        logger.experiment.summary.update(
+            {key: getattr(record, key) for key in ("choices", "accuracy", "cost", "checks")}
+        )
+        close(logger)
     save_net(small, job.store.net_folder(job.cell_id), _card(job, notes.plans))
     return record
 

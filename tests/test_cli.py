@@ -302,6 +302,33 @@ def test_the_wheel_carries_its_configuration(tmp_path):
     assert (site / "rs_prune" / "conf" / "run.yaml").exists()
 
 
+def test_wandb_offline_keeps_curves_and_results_here_and_sends_nothing(rs_prune, scene_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    answer = rs_prune(
+        "run", *TINY_RUN, f"dataset.root={scene_folder}", "out=here", "logger=wandb", "logger.offline=true"
+    )
+    assert answer.status == 0, answer.err
+    (record,) = records(tmp_path / "here")
+    runs = list((tmp_path / "here" / "wandb").glob("offline-run-*"))
+    kept = b"".join(path.read_bytes() for run in runs for path in run.glob("*.wandb"))
+    assert b"val/accuracy" in kept
+    assert f"finetune-{record['digest']}".encode() in kept
+    assert b"mean_gate_error" in kept
+
+
+def test_without_being_asked_no_wandb_is_touched(rs_prune, scene_folder, tmp_path, monkeypatch):
+    import wandb
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("wandb was started")
+
+    monkeypatch.setattr(wandb, "init", forbidden)
+    words = [word for word in TINY_RUN if not word.startswith("logger")]
+    assert rs_prune("run", *words, f"dataset.root={scene_folder}", "out=here").status == 0
+    assert list((tmp_path / "here" / "logs").rglob("metrics.csv"))
+    assert not list(tmp_path.rglob("wandb"))
+
+
 @pytest.mark.real
 def test_a_fast_run_on_real_images(rs_prune, real_data, tmp_path):
     answer = rs_prune(

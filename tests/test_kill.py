@@ -79,3 +79,22 @@ def test_kill_nine_at_random_moments_then_the_same_command_again(scene_folder, t
     assert not list((tmp_path / "rough" / "out").rglob("*.ckpt"))
     # Only the epoch under way is lost: every whole one is trained once.
     assert len(seen) <= lines + kills
+
+
+def test_ctrl_c_ends_with_one_line_and_the_run_goes_on(scene_folder, tmp_path):
+    sweep = start(tmp_path / "stopped", scene_folder)
+    assert sweep.stdout is not None
+    for line in sweep.stdout:
+        if "epoch 2/4" in line:
+            os.killpg(sweep.pid, signal.SIGINT)
+            break
+    output, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130, output
+    assert "Traceback" not in output
+    assert "the same command goes on" in output
+    assert not list((tmp_path / "stopped").rglob("*.part"))
+    again = start(tmp_path / "stopped", scene_folder)
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, output
+    assert "epoch 1/4" not in output  # the first epochs are not trained again
+    assert len(lasting(tmp_path / "stopped")) == 6

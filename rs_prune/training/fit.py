@@ -88,10 +88,11 @@ def fit(
     callbacks: list[pl.Callback] = [ShareMachine(), EpochSeed(recipe.seed), checkpoint]
     if not recipe.quiet:
         callbacks.append(Report(label, recipe.live))
+    journal = logger()
     trainer = pl.Trainer(
         **recipe.trainer,
         max_epochs=epochs,
-        logger=logger(),
+        logger=journal,
         callbacks=callbacks,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -115,6 +116,8 @@ def fit(
             trainer.fit(task, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
+    finally:
+        close(journal)
     if trainer.interrupted:
         raise KeyboardInterrupt
     best = folder / "best.safetensors"
@@ -157,6 +160,13 @@ def recalibrate(net: nn.Module, data: SceneData, images: int, device: Device = "
         norm.momentum = momentum
         norm.eval()
     return net
+
+
+def close(logger: Any) -> None:
+    """Ends a Weights & Biases run, so that the next fit starts one of its own; other loggers need nothing."""
+    finish = getattr(getattr(logger, "experiment", None), "finish", None)
+    if callable(finish):
+        finish()
 
 
 def _quieten() -> None:
