@@ -81,7 +81,7 @@ def _hydra(verb: str, words: list[str]) -> None:
     import hydra
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("rs_prune").setLevel(logging.INFO)
+    logging.getLogger("rs_prune").setLevel(logging.WARNING if "quiet=true" in words else logging.INFO)
     before, sys.argv = sys.argv, [f"rs-prune {verb}", *words]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=verb)(Task(verb))()

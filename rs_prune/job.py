@@ -70,6 +70,7 @@ class Job:
             identity=digest([self.plain["dataset"], os.environ.get("RS_PRUNE_DATA")]),
             shares={part: float(cfg.split[part]) for part in ("train", "val", "test")},
             seed=cfg.split.seed,
+            cache=self.store.cache,
             limit=cfg.limit,
         )
 

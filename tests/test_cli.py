@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import TINY, TINY_RUN, paint
+from fakes import TINY, TINY_RUN, paint
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,6 +80,25 @@ def test_one_run_leaves_a_whole_record_and_is_not_run_again(rs_prune, scene_fold
     assert fresh == stamps
 
 
+def test_classes_are_discovered_and_printed_and_statistics_computed_once(rs_prune, scene_folder, tmp_path, caplog):
+    from rs_prune.scenes import load
+
+    load._load.cache_clear()
+    words = ("run", *TINY_RUN, f"dataset.root={scene_folder}", "out=here", "criterion=l1", "epochs=1")
+    assert rs_prune(*words).status == 0
+    assert "60 images of 3x32x32, 3 classes (class0, class1, class2)" in caplog.text
+    (path,) = (tmp_path / "here" / "cache" / "statistics").glob("*.json")
+    kept = json.loads(path.read_text())
+    assert kept["images"] == 36
+    assert all(0 < value < 1 for value in kept["mean"] + kept["std"])
+    card = json.loads(next((tmp_path / "here" / "nets").glob("*/net.json")).read_text())
+    assert card["mean"] == kept["mean"]
+    load._load.cache_clear()
+    stamp = path.stat().st_mtime_ns
+    assert rs_prune(*words, "seed=1").status == 0
+    assert path.stat().st_mtime_ns == stamp
+
+
 def test_the_saved_net_scores_what_the_record_says(rs_prune, scene_folder, tmp_path):
     from hydra.core.global_hydra import GlobalHydra
 
@@ -92,7 +111,8 @@ def test_the_saved_net_scores_what_the_record_says(rs_prune, scene_folder, tmp_p
     GlobalHydra.instance().clear()
     assert rs_prune("run", *TINY_RUN, f"dataset.root={scene_folder}", "out=here", "criterion=l1").status == 0
     (record,) = records(tmp_path / "here")
-    loaded = load(Folder(root=str(scene_folder)), identity="t", shares={"train": 0.6, "val": 0.1, "test": 0.3}, seed=0)
+    shares = {"train": 0.6, "val": 0.1, "test": 0.3}
+    loaded = load(Folder(root=str(scene_folder)), identity="t", shares=shares, seed=0, cache=tmp_path)
     data = SceneData(
         scenes=loaded.scenes, pixels=loaded.pixels, parts=loaded.parts, mean=loaded.mean, std=loaded.std,
         batch_size=8, seed=0, flips=False, rotations=False,

@@ -32,9 +32,7 @@ IMAGES = 6
 class Data:
     """A data set of six images; its address and checksum come from the config."""
 
-    source: Source | None = Source(
-        url="http://127.0.0.1:9/no", checksum="md5:0", folder="inner", images=IMAGES
-    )
+    source: Source | None = Source(url="http://127.0.0.1:9/no", checksum="md5:0", folder="inner", images=IMAGES)
 
     def __init__(self, *, root: str) -> None:
         self.root = root
@@ -128,9 +126,7 @@ def image_zip(count: int = IMAGES, *, salt: bytes = b"") -> bytes:
     return zip_of({**files, "inner/README.txt": b"hello", "other/9.jpg": b"not counted"})
 
 
-def run(
-    root: Path, server: Server, *, checksum: str | None = None, quiet: bool = True, target: str = "Data"
-) -> None:
+def run(root: Path, server: Server, *, checksum: str | None = None, quiet: bool = True, target: str = "Data") -> None:
     source = {"url": server.url, "checksum": checksum or md5(server.content)}
     dataset = {"_target_": f"{__name__}.{target}", "root": str(root)}
     fetch.main(OmegaConf.create({"dataset": dataset, "source": source, "quiet": quiet}))
@@ -157,9 +153,7 @@ def test_fetch_leaves_the_inner_folder_and_nothing_else(
     assert f"holds {IMAGES} images" in said
 
 
-def test_fetch_is_silent_when_quiet(
-    tmp_path: Path, server: Server, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_fetch_is_silent_when_quiet(tmp_path: Path, server: Server, capfd: pytest.CaptureFixture[str]) -> None:
     server.content = image_zip()
     run(tmp_path / "set", server)
     assert capfd.readouterr() == ("", "")
@@ -357,9 +351,7 @@ def test_a_changed_file_starts_over(tmp_path: Path, server: Server) -> None:
 
 
 @pytest.mark.parametrize("etag", ["", 'W/"1"'])
-def test_a_part_of_another_file_is_found_out_without_a_strong_etag(
-    tmp_path: Path, server: Server, etag: str
-) -> None:
+def test_a_part_of_another_file_is_found_out_without_a_strong_etag(tmp_path: Path, server: Server, etag: str) -> None:
     server.content, server.etag = image_zip(), etag
     (tmp_path / "set.zip.part").write_bytes(b"x" * 50_000)
     download(server.url, tmp_path / "set.zip", md5(server.content))
@@ -398,9 +390,7 @@ def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(tmp_path: Path, 
     assert left(tmp_path) == ["set.zip"]
 
 
-def test_a_silent_server_runs_into_the_timeout(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_server_runs_into_the_timeout(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TIMEOUT", 0.05)
     monkeypatch.setattr(module, "PAUSES", ())
     released = threading.Event()
@@ -447,9 +437,7 @@ def test_files_on_disk_and_sha256(tmp_path: Path) -> None:
         ("http://host/a.zip", "0123", "neither md5"),
     ],
 )
-def test_other_addresses_and_checksums_are_refused(
-    tmp_path: Path, url: str, checksum: str, message: str
-) -> None:
+def test_other_addresses_and_checksums_are_refused(tmp_path: Path, url: str, checksum: str, message: str) -> None:
     with pytest.raises(RsPruneError, match=message):
         download(url, tmp_path / "set.zip", checksum)
 

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from conftest import TINY
+from fakes import TINY
 
 from rs_prune.contracts import Record
 

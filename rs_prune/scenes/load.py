@@ -7,12 +7,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rs_prune.contracts import Dataset, Scenes, Split
-from rs_prune.results.store import digest
+from rs_prune.results.store import digest, read_json, write_json
 from rs_prune.scenes.pixels import decode, statistics
 from rs_prune.scenes.splits import PARTS, content_digests, split
 
@@ -49,9 +50,17 @@ def _load(key: _Key) -> Loaded:
     parts = split(scenes, digests, **dict(key.shares), seed=key.seed)
     if key.limit is not None:
         parts = _thin(parts, scenes.labels, key.limit)
+    log.info(
+        "%s: %d images of %s, %d classes (%s)",
+        scenes.root,
+        len(scenes.files),
+        "x".join(map(str, (len(scenes.bands), *scenes.size))),
+        len(scenes.classes),
+        ", ".join(scenes.classes),
+    )
     mean, std = scenes.mean, scenes.std
     if mean is None or std is None:
-        mean, std = statistics(pixels, parts.train, scenes.scale)
+        mean, std = _statistics(key.cache, scenes, pixels, parts.train, [digests[index] for index in parts.train])
     for line in skipped:
         log.warning("skipped %s", line)
     for files in parts.duplicates:
@@ -71,8 +80,11 @@ def _load(key: _Key) -> Loaded:
 class _Key:
     """What identifies a load; two runs of one sweep share it."""
 
-    def __init__(self, dataset: Dataset, identity: str, shares: dict[str, float], seed: int, limit: int | None):
+    def __init__(
+        self, dataset: Dataset, identity: str, shares: dict[str, float], seed: int, limit: int | None, cache: Path
+    ):
         self.dataset = dataset
+        self.cache = cache
         self.shares = shares
         self.seed = seed
         self.limit = limit
@@ -85,7 +97,9 @@ class _Key:
         return isinstance(other, _Key) and self.identity == other.identity
 
 
-def load(dataset: Dataset, *, identity: str, shares: dict[str, float], seed: int, limit: int | None = None) -> Loaded:
+def load(
+    dataset: Dataset, *, identity: str, shares: dict[str, float], seed: int, cache: Path, limit: int | None = None
+) -> Loaded:
     """Finds, decodes and splits a data set; the last one stays in memory for the next run of a sweep.
 
     Args:
@@ -93,9 +107,22 @@ def load(dataset: Dataset, *, identity: str, shares: dict[str, float], seed: int
         identity: Names the data set and its place on disk: what the memory is keyed by.
         shares: `train`, `val` and `test`, summing to 1.
         seed: Of the split.
+        cache: Where statistics of data sets that declare none are kept.
         limit: Images per part at most (a few of every class); None: all.
     """
-    return _load(_Key(dataset, identity, shares, seed, limit))
+    return _load(_Key(dataset, identity, shares, seed, limit, cache))
+
+
+def _statistics(
+    cache: Path, scenes: Scenes, pixels: NDArray[np.generic], train: Sequence[int], contents: Sequence[str]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Statistics of the training part, computed once for its content."""
+    path = cache / "statistics" / f"{digest([sorted(contents), scenes.size, scenes.scale])}.json"
+    if not path.exists():
+        mean, std = statistics(pixels, train, scenes.scale)
+        write_json(path, {"data set": scenes.name, "images": len(train), "mean": mean, "std": std})
+    kept = read_json(path)
+    return tuple(kept["mean"]), tuple(kept["std"])
 
 
 def _thin(parts: Split, labels: Sequence[int], limit: int) -> Split:

@@ -107,13 +107,14 @@ def test_real_multispectral_scenes_are_read_as_rasterio_reads_them(real_data):
 
 
 @pytest.mark.real
-def test_declared_statistics_of_eurosat_are_those_of_its_training_part(real_data):
+def test_declared_statistics_of_eurosat_are_those_of_its_training_part(real_data, tmp_path):
     from rs_prune.dataset.eurosat import EuroSAT
     from rs_prune.scenes.load import load
 
     loaded = load(
         EuroSAT(root=str(real_data / "eurosat_rgb")), identity="test", shares={"train": 0.6, "val": 0.1, "test": 0.3},
         seed=0,
+        cache=tmp_path,
     )  # fmt: skip
     mean, std = statistics(loaded.pixels, loaded.parts.train, 1 / 255)
     assert np.allclose(mean, EuroSAT.mean, atol=1e-4)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import paint
+from fakes import paint
 
 from rs_prune.dataset.folder import Folder
 from rs_prune.errors import RsPruneError
