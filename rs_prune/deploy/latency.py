@@ -14,16 +14,18 @@ from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
 
-def measure_latency(net: nn.Module, example: Tensor, *, threads: int, seconds: float) -> dict[str, float]:
+def measure_latency(net: nn.Module, example: Tensor, *, batch: int, threads: int, seconds: float) -> dict[str, float]:
     """Median and interquartile range of a forward pass, in milliseconds, on an otherwise idle machine.
 
     Args:
-        net: The net.
-        example: (N, C, H, W) input; its N is the batch.
+        net: The net, on the device that counts.
+        example: (1, C, H, W) input on the same device.
+        batch: How often the input is repeated.
         threads: CPU threads.
         seconds: How long to measure.
     """
-    net = net.eval()
+    net = net.to(memory_format=torch.channels_last).eval()
+    example = example.repeat(batch, 1, 1, 1).contiguous(memory_format=torch.channels_last)
     with machine_alone(), torch.inference_mode():
         timer = Timer("net(example)", globals={"net": net, "example": example}, num_threads=threads)
         timer.timeit(3)
@@ -32,7 +34,7 @@ def measure_latency(net: nn.Module, example: Tensor, *, threads: int, seconds: f
         "median_ms": result.median * 1e3,
         "iqr_ms": result.iqr * 1e3,
         "threads": threads,
-        "batch": len(example),
+        "batch": batch,
     }
 
 

@@ -14,8 +14,20 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rs_prune.contracts import Cost, Group
+from rs_prune.errors import RsPruneError
 
 Ints = NDArray[np.int64]
+
+
+def checked_share(keep: float) -> float:
+    """A budget's share, if it is one.
+
+    Raises:
+        RsPruneError: When it is no number above 0 and up to 1.
+    """
+    if not isinstance(keep, (int, float)) or not 0 < keep <= 1:
+        raise RsPruneError(f"budget.keep={keep}: must be a number above 0 and up to 1, the share that stays")
+    return float(keep)
 
 
 @torch.no_grad()

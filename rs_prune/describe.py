@@ -1,0 +1,94 @@
+"""The record of a run, put together from what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor, nn
+
+from rs_prune.contracts import Record
+from rs_prune.deploy.artifact import size_mb
+from rs_prune.job import Job
+from rs_prune.pruning.cost import CostModel, measure
+from rs_prune.pruning.graph import trace
+from rs_prune.results import provenance
+from rs_prune.scenes.splits import PARTS, write_lists
+from rs_prune.training.fit import close
+
+UNRECORDED = ("out", "cache", "logger", "workers", "threads", "quiet")
+"""Keys that say where and how a run is carried out, not what it is."""
+
+
+def blank_record(job: Job, *, status: str, reason: str = "") -> Record:
+    config = {key: value for key, value in job.plain.items() if key not in UNRECORDED}
+    config["dataset"] = {key: value for key, value in config["dataset"].items() if key != "root"}
+    return Record(
+        digest=job.cell_id,
+        status=status,
+        reason=reason,
+        choices=job.choices,
+        config=config,
+        versions=provenance.versions(),
+        git=provenance.git(),
+        hardware=provenance.hardware(job.device),
+        created=provenance.now(),
+    )
+
+
+def costs(net: nn.Module, example: Tensor) -> dict[str, float]:
+    macs, params = measure(net, example)
+    graph = trace(net, example)
+    return {
+        **asdict(CostModel(net, graph.groups, example).dense()),
+        "macs": macs,
+        "params": params,
+        "size_mb": size_mb(net),
+    }
+
+
+def training_macs(job: Job, record: Record) -> dict[str, float]:
+    """Multiply-adds of training, taking a backward pass as two forward passes; branches not counted."""
+    images = 3 * len(job.data.parts.train)
+    return {
+        "dense": images * record.cost["dense"]["macs"] * job.cfg.epochs,
+        "finetune": images * record.cost["pruned"]["macs"] * job.cfg.finetune_epochs,
+    }
+
+
+def split_facts(job: Job) -> dict[str, Any]:
+    loaded = job.loaded
+    words, shares = job.choices, job.cfg.split
+    name = f"seed{shares.seed}-{shares.train:g}-{shares.val:g}-{shares.test:g}"
+    if job.cfg.limit is None:
+        write_lists(loaded.scenes, loaded.parts, job.store.out / "splits" / words["dataset"] / name)
+    return {
+        **{part: len(getattr(loaded.parts, part)) for part in PARTS},
+        "fingerprint": loaded.fingerprint,
+        "duplicates": [list(files) for files in loaded.parts.duplicates],
+        "skipped": list(loaded.skipped),
+    }
+
+
+def card(job: Job, plans: list[dict[str, Any]]) -> dict[str, Any]:
+    loaded = job.loaded
+    return {
+        "model": {"name": job.model.name, "kwargs": job.model.kwargs},
+        "classes": list(loaded.scenes.classes),
+        "bands": list(loaded.scenes.bands),
+        "size": list(loaded.scenes.size),
+        "scale": loaded.scenes.scale,
+        "mean": list(loaded.mean),
+        "std": list(loaded.std),
+        "plans": plans,
+        "record": job.cell_id,
+    }
+
+
+def publish(job: Job, record: Record) -> None:
+    """Adds the results to the fit's Weights & Biases run, if the user asked for one."""
+    if job.uses_wandb:
+        logger = job.logger(f"finetune-{job.cell_id}")
+        keys = ("choices", "accuracy", "cost", "checks")
+        logger.experiment.summary.update({key: getattr(record, key) for key in keys})
+        close(logger)
