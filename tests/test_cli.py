@@ -268,7 +268,7 @@ def test_a_full_disk_is_one_line_and_nothing_half_written(rs_prune, scene_folder
     def full(self, *args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device", str(self))
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     line = complaint(rs_prune("run", *TINY_RUN, f"dataset.root={scene_folder}", "out=here", "criterion=l1"))
     assert "no space left" in line
     assert not list((tmp_path / "here").rglob("*.part"))

@@ -21,7 +21,8 @@ from scipy import stats
 
 from rs_prune import report
 from rs_prune.errors import RsPruneError
-from rs_prune.results.records import read, write
+from rs_prune.results.files import write
+from rs_prune.results.records import read
 from rs_prune.results.show import print_table
 from rs_prune.table.latex import escape
 

@@ -13,6 +13,7 @@ from torch import nn
 from rs_prune.errors import RsPruneError
 from rs_prune.model.timm_net import TimmNet
 from rs_prune.pruning.surgery import replay
+from rs_prune.results.files import whole
 from rs_prune.results.store import read_json, write_json
 
 WEIGHTS = "net.safetensors"
@@ -65,13 +66,8 @@ def load_net(folder: str | Path) -> nn.Module:
 
 def save_weights(net: nn.Module, path: Path) -> None:
     """Writes the net's state as safetensors; a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    try:
+    with whole(path) as draft:
         save_file({name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}, draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def size_mb(net: nn.Module) -> float:

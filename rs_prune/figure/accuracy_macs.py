@@ -18,8 +18,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Affine2DBase, ScaledTranslation
 
 from rs_prune.errors import RsPruneError
+from rs_prune.results.files import write
 from rs_prune.results.looks import GREY, Looks
-from rs_prune.results.records import write
 from rs_prune.results.stats import ARM, dense, rows
 
 AXES = {

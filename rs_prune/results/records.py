@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -89,18 +88,6 @@ def read(path: Path) -> pd.DataFrame:
         return _typed(table.reindex(columns=[*COLUMNS, *further]))
     except (ValueError, TypeError) as error:
         raise RsPruneError(f"{path}: {_line(error)}") from None
-
-
-def write(path: Path, content: bytes) -> Path:
-    """Write `content` to `path` so that a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def _load(path: Path) -> dict[str, Any]:

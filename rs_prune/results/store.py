@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from filelock import FileLock
 
 from rs_prune.contracts import Record
 from rs_prune.errors import RsPruneError
+from rs_prune.results.files import write
 
 
 def digest(value: Any) -> str:
@@ -24,13 +24,7 @@ def digest(value: Any) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        draft.write_text(json.dumps(value, indent=1) + "\n")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:

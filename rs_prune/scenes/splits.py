@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rs_prune.contracts import Scenes, Split
 from rs_prune.errors import RsPruneError
+from rs_prune.results.files import write
 
 PARTS = ("train", "val", "test")
 
@@ -84,13 +85,9 @@ def split(scenes: Scenes, digests: Sequence[str], *, train: float, val: float, t
 
 def write_lists(scenes: Scenes, parts: Split, folder: Path) -> None:
     """Writes `train.txt`, `val.txt` and `test.txt`: one relative path a line, sorted."""
-    folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         lines = sorted(scenes.files[index] for index in getattr(parts, part))
-        target = folder / f"{part}.txt"
-        draft = target.with_suffix(f".{os.getpid()}.part")
-        draft.write_text("\n".join(lines) + "\n")
-        draft.replace(target)
+        write(folder / f"{part}.txt", ("\n".join(lines) + "\n").encode())
 
 
 def _rank(seed: int, digest: str) -> str:

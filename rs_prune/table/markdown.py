@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rs_prune.results.records import write
+from rs_prune.results.files import write
 from rs_prune.results.show import NAMED, NAMES, caption, cells
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,9 +11,10 @@ import lightning.pytorch as pl
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import save_file
 
+from rs_prune.deploy.artifact import save_weights
 from rs_prune.deploy.latency import machine_shared
+from rs_prune.results.files import whole
 
 
 class Checkpoint(pl.Callback):
@@ -56,13 +56,9 @@ class Checkpoint(pl.Callback):
             self.best = accuracy
             net = pl_module.net
             assert isinstance(net, torch.nn.Module)
-            state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-            draft = self.folder / f"best.{os.getpid()}.part"
-            save_file(state, draft)
-            draft.replace(self.folder / "best.safetensors")
-        draft = self.folder / f"last.{os.getpid()}.part"
-        trainer.save_checkpoint(draft)
-        draft.replace(self.folder / "last.ckpt")
+            save_weights(net, self.folder / "best.safetensors")
+        with whole(self.folder / "last.ckpt") as draft:
+            trainer.save_checkpoint(draft)
 
 
 class EpochSeed(pl.Callback):

@@ -13,7 +13,8 @@ import pytest
 
 from rs_prune.contracts import Record
 from rs_prune.errors import RsPruneError
-from rs_prune.results.records import load, read, runs, skipped, write
+from rs_prune.results.files import write
+from rs_prune.results.records import load, read, runs, skipped
 
 DESIGN = [
     "dataset", "net", "attention", "criterion", "granularity", "schedule", "scope", "budget", "keep", "seed",
