@@ -56,8 +56,10 @@ def load_net(folder: str | Path) -> nn.Module:
         net = TimmNet(name=model["name"], kwargs=model["kwargs"])(len(card["classes"]), len(card["bands"]))
         net = replay(net, card["plans"], torch.zeros(1, len(card["bands"]), *card["size"]))
         net.load_state_dict(load_file(folder / WEIGHTS), strict=True)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RsPruneError(f"{folder / CARD}: not a description of a pruned net ({error})") from error
+    except RsPruneError as error:
+        raise RsPruneError(f"{folder / CARD}: does not describe a net that can be rebuilt: {error}") from error
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise RsPruneError(f"{folder / WEIGHTS}: damaged, or not the weights of this net ({reason})") from error

@@ -136,6 +136,9 @@ def _group(items: Sequence[object], names: dict[nn.Module, str], maps: dict[str,
             reason = f"{layer} is a grouped convolution"
         side = "out" if isinstance(module, nn.modules.batchnorm._BatchNorm) or grouped else _side(item)
         index = touched.setdefault((layer, side), [[] for _ in range(channels)])
+        if any(channel is None for channel in item.root_idxs):  # type: ignore[attr-defined]
+            reason = f"{layer} holds channels that cannot be traced back to it"
+            continue
         for position, channel in zip(item.idxs, item.root_idxs, strict=True):  # type: ignore[attr-defined]
             if position not in index[channel]:
                 index[channel].append(position)

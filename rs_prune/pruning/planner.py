@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,6 +45,8 @@ def plan_channels(
     Raises:
         RsPruneError: When no plan lands in [target - tolerance, target], with the nearest that does exist.
     """
+    dense = tolerance / WINDOW
+    limit = target * (1 + 1e-12)  # a share written as a float must not lose a channel to rounding
     priorities = scope(scores, cost.saved())
     order, owner, value, size = _units(priorities, groups, min_channels, round_to)
     ranked = np.lexsort((np.arange(len(owner)), value))
@@ -58,14 +61,14 @@ def plan_channels(
 
     low, high = 0, len(owner)
     least = reached(kept(high))
-    if least > target:
+    if least > limit:
         raise RsPruneError(
             f"budget.keep={budget.keep:g}: cannot be reached; the least that can stay is "
-            f"{budget.keep * least / target:.4f} (granularity.min_channels={min_channels}, round_to={round_to})"
+            f"{_offer(least, dense)} (granularity.min_channels={min_channels}, round_to={round_to})"
         )
     while low < high:  # cost falls with every unit that goes
         middle = (low + high) // 2
-        low, high = (low, middle) if reached(kept(middle)) <= target else (middle + 1, high)
+        low, high = (low, middle) if reached(kept(middle)) <= limit else (middle + 1, high)
     counts = kept(low)
     open_groups = np.ones(len(groups), bool)
     for unit in range(low - 1, -1, -1):
@@ -74,14 +77,14 @@ def plan_channels(
             break
         if open_groups[group]:
             counts[group] += size[unit]
-            if reached(counts) > target:
+            if reached(counts) > limit:
                 counts[group] -= size[unit]
                 open_groups[group] = False
     predicted = cost.predict(counts)
     if budget(predicted) < target - tolerance:
         raise RsPruneError(
             f"budget.keep={budget.keep:g}: no plan lands within {WINDOW:.0%} below it; the nearest is "
-            f"budget.keep={budget.keep * budget(predicted) / target:.4f}"
+            f"budget.keep={_offer(budget(predicted), dense)}"
         )
     edits = tuple(
         RemoveChannels(group.name, tuple(sorted(order[column][: group.channels - count])))
@@ -89,6 +92,11 @@ def plan_channels(
         if count < group.channels
     )
     return Plan(edits, predicted, target)
+
+
+def _offer(cost: int, dense: float) -> str:
+    """A share that a user can type and that this cost fits into: four digits, rounded up."""
+    return f"{math.ceil(cost / dense * 1e4 - 1e-9) / 1e4:.4f}"
 
 
 def _units(

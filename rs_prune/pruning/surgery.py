@@ -76,7 +76,9 @@ def mask_error(net: nn.Module, plan: Plan, groups: Iterable[Group], images: Tens
     def difference(part: Plan) -> tuple[float, bool]:
         try:
             small = remove(net, part, groups).eval()(images)
-        except RuntimeError as failure:  # shapes that no longer fit
+        except Exception as failure:  # shapes that no longer fit, or a net that checks its own
+            if len(part.edits) > 1:
+                return float("inf"), False  # which edit it is comes out below
             raise _refusal(net, part.edits[0].group, f"its removal breaks the net ({failure})") from failure
         masked = mask(net, part, groups).eval()(images)
         error = float((small - masked).abs().max())
@@ -120,7 +122,8 @@ def replay(net: nn.Module, plans: Iterable[dict[str, object]], example: Tensor) 
 
     for plan in plans:
         edits = plan["edits"]
-        assert isinstance(edits, list)
+        if not isinstance(edits, list):
+            raise TypeError("edits is not a list")
         typed = tuple(RemoveChannels(edit["group"], tuple(edit["channels"])) for edit in edits)
         net = remove(net, Plan(typed, predicted=None), trace(net, example).groups)  # type: ignore[arg-type]
     return net
@@ -133,8 +136,11 @@ def _refusal(net: nn.Module, layer: str, why: str) -> RsPruneError:
 def _shrink(net: nn.Module, layer: str, side: str, gone: set[int]) -> None:
     module = net.get_submodule(layer)
     target = inner(module)
-    width = target.weight.shape[0 if side == "out" else 1]  # type: ignore[index]
-    keep = torch.tensor([position for position in range(int(width)) if position not in gone])
+    if isinstance(target, nn.modules.batchnorm._BatchNorm):
+        width = target.num_features
+    else:
+        width = int(target.weight.shape[0 if side == "out" else 1])  # type: ignore[index]
+    keep = torch.tensor([position for position in range(width) if position not in gone])
     if not len(keep):
         raise RsPruneError(f"plan: nothing would be left of layer {layer}")
     if isinstance(target, nn.modules.batchnorm._BatchNorm):
@@ -179,8 +185,13 @@ def _refresh(net: nn.Module) -> None:
             setattr(module, "in_features", layer.in_features)  # noqa: B010
     find = getattr(net, "get_classifier", None)
     classifier = find() if callable(find) else None
-    width = getattr(classifier, "in_features", None) or getattr(classifier, "in_channels", None)
-    if isinstance(width, int):
-        for name in ("num_features", "head_hidden_size"):
-            if isinstance(getattr(net, name, None), int):
-                setattr(net, name, width)
+    hidden = getattr(classifier, "in_features", None) or getattr(classifier, "in_channels", None)
+    if not isinstance(hidden, int):
+        return
+    features = hidden
+    if getattr(net, "num_features", None) != getattr(net, "head_hidden_size", None):  # a hidden layer in between
+        first = getattr(net, "conv_head", None) or getattr(getattr(net, "pre_logits", None), "fc1", None)
+        features = first.in_channels if isinstance(first, nn.Conv2d) else hidden
+    for name, width in (("num_features", features), ("head_hidden_size", hidden)):
+        if isinstance(getattr(net, name, None), int):
+            setattr(net, name, width)

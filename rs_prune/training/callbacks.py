@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rs_prune.deploy.artifact import save_weights
 from rs_prune.deploy.latency import machine_shared
 from rs_prune.results.files import whole
+from rs_prune.training.augment import draws
 
 
 class Checkpoint(pl.Callback):
@@ -61,14 +62,16 @@ class Checkpoint(pl.Callback):
             trainer.save_checkpoint(draft)
 
 
-class EpochSeed(pl.Callback):
-    """Seeds torch from (seed, epoch), so that dropout in a resumed run draws as in an undisturbed one."""
+class BatchSeed(pl.Callback):
+    """Seeds torch from (seed, epoch, batch), so that dropout in a resumed run draws as in an undisturbed one."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        torch.manual_seed(self.seed * 100_003 + trainer.current_epoch)
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        torch.manual_seed(int(draws(self.seed, trainer.current_epoch, torch.tensor([batch_idx]))))
 
 
 class ShareMachine(pl.Callback):

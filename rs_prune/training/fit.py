@@ -18,7 +18,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from rs_prune.contracts import Device, Loss
 from rs_prune.deploy.latency import machine_shared
 from rs_prune.errors import RsPruneError
-from rs_prune.training.callbacks import Checkpoint, EpochSeed, Report, ShareMachine
+from rs_prune.training.callbacks import BatchSeed, Checkpoint, Report, ShareMachine
 from rs_prune.training.datamodule import SceneData
 from rs_prune.training.task import Classifier, MakeOptimizer
 
@@ -85,7 +85,7 @@ def fit(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoint(folder, recipe.selection)
-    callbacks: list[pl.Callback] = [ShareMachine(), EpochSeed(recipe.seed), checkpoint]
+    callbacks: list[pl.Callback] = [ShareMachine(), BatchSeed(recipe.seed), checkpoint]
     if not recipe.quiet:
         callbacks.append(Report(label, recipe.live))
     journal = logger()
@@ -145,17 +145,23 @@ def evaluate(net: nn.Module, data: SceneData, part: str, device: Device = "cpu")
 
 @torch.no_grad()
 def recalibrate(net: nn.Module, data: SceneData, images: int, device: Device = "cpu") -> nn.Module:
-    """Re-estimates every batch norm's running statistics on training images, as a plain average; in place."""
+    """Re-estimates every batch norm's running statistics on training images; in place.
+
+    Means and variances of batches are averaged with the batches' sizes as weights.
+    """
     norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     net.to(device).eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # cumulative average
         norm.train()
+    seen = 0
     for batch in data.batches("train", limit=images, device=device):
-        if len(batch["image"]) > 1:
-            net(batch["image"])
+        count = len(batch["image"])
+        seen += count
+        for norm in norms:
+            norm.momentum = count / seen
+        net(batch["image"])
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
