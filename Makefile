@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 demo: install
-	$(BIN)/rs-prune run -m launcher=parallel budget.keep=0.5,0.25,0.1 criterion=attention,l1,random attention=se,none out=$(OUT)
+	$(BIN)/rs-prune run -m launcher=parallel budget.keep=0.5,0.25,0.1 criterion=l1,attention,random attention=se,none out=$(OUT)
 	$(BIN)/rs-prune report out=$(OUT)
 	@echo "The curve: $(OUT)/report/accuracy_macs.png"
 
