@@ -101,7 +101,7 @@ def fit(
         log_every_n_steps=10_000,
     )
     task = Classifier(
-        net=net.to(memory_format=torch.channels_last),
+        net=net.to(memory_format=torch.channels_last).train(),  # Lightning would leave a net in evaluation mode so
         loss=recipe.loss,
         optimizer=recipe.optimizer,
         classes=data.num_classes,

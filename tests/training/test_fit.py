@@ -543,3 +543,15 @@ def test_recalibrate_reaches_every_norm() -> None:
     out = net[1](hidden).transpose(0, 1).flatten(1)  # dropout is off, only the norms see batches
     torch.testing.assert_close(net[2].running_mean, out.mean(1), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(net[2].running_var, out.var(1), atol=1e-5, rtol=1e-4)
+
+
+def test_a_net_in_evaluation_mode_is_trained_like_any_other(tmp_path: Path) -> None:
+    """Lightning keeps the mode it is given: batch norms would stay frozen after a measurement."""
+    data = make_data()
+    first = make_net()
+    second = copy.deepcopy(first).eval()
+    histories = [run(net, data, tmp_path / name) for net, name in ((first, "train"), (second, "eval"))]
+    assert histories[0] == histories[1]
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
