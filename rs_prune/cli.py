@@ -18,6 +18,7 @@ from typing import Any
 
 from rs_prune.errors import one_line
 from rs_prune.usage import conf_folder, general_help, verb_help, verbs
+from rs_prune.worker import end_with_parent
 
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "no CUDA" is no news on a CPU
 JOURNAL = "RS_PRUNE_JOURNAL"
@@ -98,6 +99,7 @@ class Task:
         self.__doc__ = None
 
     def __call__(self, cfg: Any) -> None:
+        end_with_parent()
         entry: dict[str, str] = {}
         try:
             record = import_module(f"rs_prune.{self.verb}").main(cfg)

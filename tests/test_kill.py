@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from fakes import TINY
 
 from rs_prune.contracts import Record
@@ -21,11 +22,11 @@ WORDS = (
 )  # fmt: skip
 
 
-def start(folder: Path, scenes: Path) -> subprocess.Popen[str]:
+def start(folder: Path, scenes: Path, *words: str) -> subprocess.Popen[str]:
     code = "from rs_prune.cli import main; import sys; sys.exit(main())"
     folder.mkdir(exist_ok=True)
     return subprocess.Popen(
-        [sys.executable, "-c", code, *WORDS, f"dataset.root={scenes}"],
+        [sys.executable, "-c", code, *WORDS, f"dataset.root={scenes}", *words],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
@@ -98,3 +99,21 @@ def test_ctrl_c_ends_with_one_line_and_the_run_goes_on(scene_folder, tmp_path):
     assert again.returncode == 0, output
     assert "epoch 1/4" not in output  # the first epochs are not trained again
     assert len(lasting(tmp_path / "stopped")) == 6
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads process lists from /proc")
+def test_workers_of_a_killed_command_end_too(scene_folder, tmp_path):
+    sweep = start(tmp_path / "killed", scene_folder, "launcher=parallel", "epochs=400")
+    assert sweep.stdout is not None
+    for line in sweep.stdout:
+        if "epoch 2/400" in line:
+            break
+    workers = [int(pid) for pid in Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()]
+    workers = [pid for pid in workers if "LokyProcess" in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert len(workers) == 2
+    os.kill(sweep.pid, signal.SIGKILL)  # the parent alone
+    until = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    sweep.communicate()
