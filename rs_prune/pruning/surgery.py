@@ -13,6 +13,7 @@ from rs_prune.contracts import Group, Plan, RemoveChannels
 from rs_prune.errors import RsPruneError
 from rs_prune.pruning.gate import Gated, inner
 
+NORMS = (nn.modules.batchnorm._BatchNorm,)
 Cuts = dict[tuple[str, str], set[int]]
 """(layer, side) -> positions that go."""
 
@@ -35,9 +36,12 @@ def remove(net: nn.Module, plan: Plan, groups: Iterable[Group]) -> nn.Module:
 
 def cut(net: nn.Module, plan: Plan, groups: Iterable[Group]) -> None:
     """Removes in place what `remove` removes from a copy."""
+    sources = _feature_sources(net)
     for (layer, side), gone in cuts(plan, groups).items():
         _shrink(net, layer, side, gone)
     _refresh(net)
+    for note, layer in sources:
+        note["num_chs"] = _width(inner(net.get_submodule(layer)))
 
 
 def mask(net: nn.Module, plan: Plan, groups: Iterable[Group]) -> nn.Module:
@@ -175,6 +179,28 @@ def _slice(module: nn.Module, name: str, dim: int, keep: Tensor) -> None:
     if parameter is not None:
         kept = parameter.detach().index_select(dim, keep.to(parameter.device))
         setattr(module, name, nn.Parameter(kept, requires_grad=parameter.requires_grad))
+
+
+def _feature_sources(net: nn.Module) -> list[tuple[dict[str, object], str]]:
+    """Timm's notes of feature widths, each with the layer that decides it: the last one inside or before the module."""
+    notes = getattr(net, "feature_info", None)
+    layers = [name for name, module in net.named_modules() if isinstance(module, (nn.Conv2d, *NORMS))]
+    order = {name: place for place, (name, _) in enumerate(net.named_modules())}
+    found = []
+    for note in notes if isinstance(notes, list) else []:
+        module = note["module"]
+        ends = [name for name in order if name == module or name.startswith(f"{module}.")]
+        before = [name for name in layers if ends and order[name] <= order[ends[-1]]]
+        if before and _width(net.get_submodule(before[-1])) == note["num_chs"]:
+            found.append((note, before[-1]))
+    return found
+
+
+def _width(layer: nn.Module) -> int:
+    """Output channels of a convolution or norm."""
+    width = layer.num_features if isinstance(layer, NORMS) else layer.out_channels
+    assert isinstance(width, int)
+    return width
 
 
 def _refresh(net: nn.Module) -> None:

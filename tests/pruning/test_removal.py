@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -649,3 +650,22 @@ def test_the_tolerance_is_kept(traced: Any, plan: Any, images: Any) -> None:
     if error:
         with pytest.raises(RsPruneError):
             mask_error(net.net, made, net.graph.groups, images(2), 0.0)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenetv3_small_100", "efficientnet_b0"])
+def test_noted_feature_widths_are_those_of_the_pruned_net(name: str) -> None:
+    net = timm.create_model(name, num_classes=4).eval()
+    before = [note["num_chs"] for note in net.feature_info]
+    example = torch.zeros(1, 3, 64, 64)
+    graph = trace(net, example)
+    edits = tuple(RemoveChannels(group.name, tuple(range(group.channels // 3))) for group in graph.groups)
+    small = remove(net, Plan(edits, CostModel(net, graph.groups, example).dense()), graph.groups)
+    widths: dict[str, int] = {}
+    for note in small.feature_info:
+        small.get_submodule(note["module"]).register_forward_hook(
+            lambda _, __, out, module=note["module"]: widths.__setitem__(module, out.shape[1])
+        )
+    small(example)
+    assert [note["num_chs"] for note in small.feature_info] == [widths[note["module"]] for note in small.feature_info]
+    assert [note["num_chs"] for note in small.feature_info] != before
+    assert [note["num_chs"] for note in net.feature_info] == before
