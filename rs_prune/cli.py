@@ -128,11 +128,10 @@ def _show(paths: list[Path]) -> None:
         return
     from rich.console import Console
 
-    from rs_prune.results.records import runs, skipped
+    from rs_prune.results.records import read_record, runs, skipped
     from rs_prune.results.show import print_skipped, print_table
-    from rs_prune.results.store import read_json
 
-    records = [read_json(path) for path in sorted(set(paths))]
+    records = [read_record(path) for path in sorted(set(paths))]
     console = Console(highlight=False)
     print_table(console, runs(records))
     print_skipped(console, skipped(records))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,14 +9,12 @@ from torch import Tensor, nn
 from rs_prune.contracts import Record
 from rs_prune.deploy.artifact import size_mb
 from rs_prune.job import Job
-from rs_prune.pruning.cost import CostModel, measure
+from rs_prune.pruning.cost import measure
 from rs_prune.pruning.graph import trace
 from rs_prune.results import provenance
+from rs_prune.results.records import UNRECORDED
 from rs_prune.scenes.splits import PARTS, write_lists
 from rs_prune.training.fit import close
-
-UNRECORDED = ("out", "cache", "logger", "workers", "threads", "quiet")
-"""Keys that say where and how a run is carried out, not what it is."""
 
 
 def blank_record(job: Job, *, status: str, reason: str = "") -> Record:
@@ -38,13 +35,8 @@ def blank_record(job: Job, *, status: str, reason: str = "") -> Record:
 
 def costs(net: nn.Module, example: Tensor) -> dict[str, float]:
     macs, params = measure(net, example)
-    graph = trace(net, example)
-    return {
-        **asdict(CostModel(net, graph.groups, example).dense()),
-        "macs": macs,
-        "params": params,
-        "size_mb": size_mb(net),
-    }
+    channels = sum(group.channels for group in trace(net, example).groups)
+    return {"macs": macs, "params": params, "channels": channels, "size_mb": size_mb(net)}
 
 
 def training_macs(job: Job, record: Record) -> dict[str, float]:

@@ -140,14 +140,12 @@ def _refusal(net: nn.Module, layer: str, why: str) -> RsPruneError:
 def _shrink(net: nn.Module, layer: str, side: str, gone: set[int]) -> None:
     module = net.get_submodule(layer)
     target = inner(module)
-    if isinstance(target, nn.modules.batchnorm._BatchNorm):
-        width = target.num_features
-    else:
-        width = int(target.weight.shape[0 if side == "out" else 1])  # type: ignore[index]
+    dim = 0 if side == "out" else 1
+    width = target.num_features if isinstance(target, NORMS) else int(target.weight.shape[dim])  # type: ignore[index]
     keep = torch.tensor([position for position in range(width) if position not in gone])
     if not len(keep):
         raise RsPruneError(f"plan: nothing would be left of layer {layer}")
-    if isinstance(target, nn.modules.batchnorm._BatchNorm):
+    if isinstance(target, NORMS):
         for name in ("weight", "bias"):
             _slice(target, name, 0, keep)
         for name in ("running_mean", "running_var"):

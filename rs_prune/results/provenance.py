@@ -35,7 +35,7 @@ def git() -> dict[str, Any]:
         return answer.stdout.strip() if answer.returncode == 0 else None
 
     tracked = ask("ls-files", "--error-unmatch", Path(__file__).name)
-    commit = ask("rev-parse", "HEAD") if tracked or ask("rev-parse", "--show-prefix") == "rs_prune/results/" else None
+    commit = ask("rev-parse", "HEAD") if tracked else None
     if commit is None:
         return {}
     return {"commit": commit, "dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}

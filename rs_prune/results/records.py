@@ -39,14 +39,16 @@ COLUMNS = (*CHOICES, *VALUES, "variant", "digest")
 TEXT = (*WORDS, "selection", "variant", "digest")
 IDENTITY = (*(name for name in CHOICES if name != "seed"), "variant")
 """Runs that agree in these differ in nothing but their seed."""
-ELSEWHERE = ("out", "cache", "quiet", "workers", "threads", "logger", "latency", "trainer", "hydra")
-"""Parts of a run's config that say where and how it ran, not what."""
+UNRECORDED = ("out", "cache", "logger", "workers", "threads", "quiet")
+"""Keys of a run's config that say where and how it ran, not what it was; a record leaves them out."""
+ELSEWHERE = (*UNRECORDED, "latency", "trainer", "hydra")
+"""Keys that never tell two runs apart."""
 
 
 def load(folder: Path) -> list[dict[str, Any]]:
     """Every record in `folder`, in the order of the files' names; none if there is no such folder."""
     files = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
-    return [_load(path) for path in files]
+    return [read_record(path) for path in files]
 
 
 def runs(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -90,7 +92,8 @@ def read(path: Path) -> pd.DataFrame:
         raise RsPruneError(f"{path}: {_line(error)}") from None
 
 
-def _load(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
+    """One record, checked to be one."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

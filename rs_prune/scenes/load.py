@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -77,24 +77,16 @@ def _load(key: _Key) -> Loaded:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Key:
-    """What identifies a load; two runs of one sweep share it."""
+    """What identifies a load, and beside it what the load is done with; two runs of one sweep share it."""
 
-    def __init__(
-        self, dataset: Dataset, identity: str, shares: dict[str, float], seed: int, limit: int | None, cache: Path
-    ):
-        self.dataset = dataset
-        self.cache = cache
-        self.shares = shares
-        self.seed = seed
-        self.limit = limit
-        self.identity = (identity, tuple(sorted(shares.items())), seed, limit)
-
-    def __hash__(self) -> int:
-        return hash(self.identity)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.identity == other.identity
+    identity: str
+    shares: tuple[tuple[str, float], ...]
+    seed: int
+    limit: int | None
+    dataset: Dataset = field(compare=False)
+    cache: Path = field(compare=False)
 
 
 def load(
@@ -110,7 +102,8 @@ def load(
         cache: Where statistics of data sets that declare none are kept.
         limit: Images per part at most (a few of every class); None: all.
     """
-    return _load(_Key(dataset, identity, shares, seed, limit, cache))
+    shared = tuple(sorted(shares.items()))
+    return _load(_Key(identity=identity, shares=shared, seed=seed, limit=limit, dataset=dataset, cache=cache))
 
 
 def _statistics(
