@@ -9,10 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+
+    from rs_prune.pruning.cost import CostModel
+    from rs_prune.pruning.graph import Graph
 
 # ------------------------------------------------------------------------------------ scenes
 
@@ -86,7 +92,11 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True)
 class Member:
-    """One scored layer of a group: channel c of the group is its output channel `index[c]`."""
+    """One scored layer of a group.
+
+    Channel c of the group is the layer's output channel `index[c]`; where the group's channels are bundles of g
+    (grouped convolutions), its output channels `index[c * g : (c + 1) * g]`.
+    """
 
     layer: str
     index: tuple[int, ...]
@@ -130,11 +140,13 @@ class LayerEvidence:
         weight: (out, in / groups, kh, kw) or (out, in).
         gamma: (out,) scale of the norm that directly follows, or None.
         gate: (out,) mean gate over the training samples, or None where no gate sits.
+        measured: What the criterion's own `measure` found for this layer, or None.
     """
 
     weight: Tensor
     gamma: Tensor | None = None
     gate: Tensor | None = None
+    measured: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -167,8 +179,36 @@ class RemoveChannels:
         return {"edit": "RemoveChannels", **asdict(self)}
 
 
-Edit = RemoveChannels
-"""A typed, replayable change of a net. Further kinds join by union."""
+@dataclass(frozen=True)
+class RemoveBlock:
+    """Replace the residual block `block` by the identity that its shortcut is."""
+
+    block: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"edit": "RemoveBlock", **asdict(self)}
+
+
+@dataclass(frozen=True)
+class MaskWeights:
+    """Hold single weights of `layer` at zero.
+
+    Attributes:
+        layer: A convolution or linear layer.
+        kept: Which weights stay: the bits of the mask in C order, packed, compressed (zlib), base64.
+        shape: Of the weight.
+    """
+
+    layer: str
+    kept: str
+    shape: tuple[int, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"edit": "MaskWeights", **asdict(self)}
+
+
+Edit = RemoveChannels | RemoveBlock | MaskWeights
+"""A typed, replayable change of a net."""
 
 
 @dataclass(frozen=True)
@@ -196,10 +236,31 @@ class Plan:
         }
 
 
-class Attention(Protocol):
-    """Builds the branch that gates one layer's channels; returns (N, C, 1, 1) gates for (N, C, H, W)."""
+@dataclass(frozen=True)
+class Place:
+    """Where a gate may sit.
 
-    def __call__(self, channels: int) -> Branch | None: ...
+    Attributes:
+        layer: The norm or convolution whose output is gated.
+        channels: How many channels that output has.
+        group: The coupled group they belong to.
+        conv: The convolution whose filters make them.
+    """
+
+    layer: str
+    channels: int
+    group: str
+    conv: str
+
+
+class Attention(Protocol):
+    """Builds the branches that gate the channels of one coupled group; None leaves a place without a gate.
+
+    It is called once per group, with the group's places in the order of their definition. An attention that has a
+    method `callbacks(net, cost, epochs)` is asked for Lightning callbacks when the dense net is trained.
+    """
+
+    def __call__(self, places: Sequence[Place], net: nn.Module) -> Sequence[Branch | None]: ...
 
 
 class Branch(nn.Module):
@@ -218,9 +279,51 @@ class Branch(nn.Module):
 
 
 class Criterion(Protocol):
-    """Scores every channel of every group; higher = keep."""
+    """Scores every channel of every group; higher = keep.
+
+    A criterion that ranks single weights too has a method `weights(evidence) -> {layer: (weight's shape)}`. One
+    that needs data has an attribute `images` (how many training images) and a method
+    `measure(net, sites, batches) -> {layer: Tensor}`, whose result it finds as `LayerEvidence.measured`; `sites`
+    maps each prunable layer to the module whose output its gate sits on (or would). `measure` leaves the net as it
+    was, and its result does not depend on how the images are cut into batches.
+    """
 
     def __call__(self, evidence: Evidence, groups: Sequence[Group]) -> Scores: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What a granularity plans from.
+
+    Attributes:
+        net: The bare net as it is, masked weights at zero.
+        graph: Its graph.
+        cost: Its cost model.
+        evidence: What criteria look at.
+        criterion: Scores channels, or weights.
+        scope: Which are ranked against which.
+        budget: Which cost is limited.
+        dense: The bare dense net's cost in the budget's unit.
+        keep: The share of it that stays.
+        loss: Mean training loss of a bare net on training images.
+    """
+
+    net: nn.Module
+    graph: Graph
+    cost: CostModel
+    evidence: Evidence
+    criterion: Criterion
+    scope: Scope
+    budget: Budget
+    dense: int
+    keep: float
+    loss: Callable[[nn.Module], float]
+
+
+class Granularity(Protocol):
+    """What is removed: makes the plan that leaves `keep` of `dense`."""
+
+    def __call__(self, sight: Sight) -> Plan: ...
 
 
 class Scope(Protocol):
@@ -241,35 +344,56 @@ class Budget(Protocol):
 
 
 class Schedule(Protocol):
-    """A short program in the verbs below: takes the trained net, returns the pruned, fine-tuned one."""
+    """A short program in the verbs below: takes the trained net, returns the pruned, fine-tuned one.
+
+    A schedule with `scratch = True` is given the untrained net and all epochs, those of the dense training too.
+    """
 
     def __call__(self, net: nn.Module, do: Verbs) -> nn.Module: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verbs:
-    """What a schedule may do, handed to it as callables.
+    """What a schedule may do, handed to it as callables. Each returns a new net; only `fit` trains in place.
 
     Attributes:
         plan: (net, keep) -> plan; observes and scores the net as it is. `keep` is a share of the
             bare dense net's cost.
-        remove: (net, plan) -> a smaller copy.
+        remove: (net, plan) -> a smaller copy; of weights: a copy that holds them at zero.
+        mask: (net, plan) -> a copy of the same shape that holds what the plan removes at zero while it trains.
+        masked: net -> the plan that its masks stand for.
         detach: net -> a copy whose mean gates are folded in and whose branches are gone.
-        fit: (net, epochs) -> the net after that many epochs of fine-tuning.
+        fit: (net, epochs, callbacks, lr_factor) -> the net after that many epochs of fine-tuning.
+            `lr_factor` replaces that of the configuration.
+        early: () -> the dense net as it was after the first tenth of its training.
         keep: The budget's share.
-        epochs: Fine-tuning epochs, all rounds together.
+        epochs: The schedule's epochs, all rounds together.
     """
 
     plan: Callable[[nn.Module, float], Plan]
     remove: Callable[[nn.Module, Plan], nn.Module]
+    mask: Callable[[nn.Module, Plan], nn.Module]
+    masked: Callable[[nn.Module], Plan]
     detach: Callable[[nn.Module], nn.Module]
-    fit: Callable[[nn.Module, int], nn.Module]
+    fit: Fit
+    early: Callable[[], nn.Module]
     keep: float
     epochs: int
 
 
+class Fit(Protocol):
+    """Trains a net; see `Verbs.fit`."""
+
+    def __call__(
+        self, net: nn.Module, epochs: int, callbacks: Sequence[Callback] = (), lr_factor: float | None = None
+    ) -> nn.Module: ...
+
+
 class Loss(Protocol):
-    """(N, classes) logits and (N,) labels -> scalar."""
+    """(N, classes) logits and (N,) labels -> scalar.
+
+    A loss with `teacher = True` is called with the dense net's logits as a third argument.
+    """
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor: ...
 

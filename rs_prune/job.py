@@ -9,29 +9,30 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch import Callback
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from rs_prune.build import build
-from rs_prune.contracts import Attention, Budget, Criterion, Dataset, Schedule, Scope
+from rs_prune.contracts import Attention, Budget, Criterion, Dataset, Granularity, Schedule, Scope
 from rs_prune.errors import RsPruneError
 from rs_prune.pruning.cost import CostModel
-from rs_prune.pruning.gate import attach
+from rs_prune.pruning.gate import attach, bare
 from rs_prune.pruning.graph import trace
 from rs_prune.results.store import Store, digest
 from rs_prune.scenes.load import Loaded, load
 from rs_prune.training.datamodule import SceneData
 from rs_prune.training.fit import Recipe
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Part of every digest: raised when a change of the code changes results."""
 
 DENSE_KEYS = (
-    "model", "attention", "attach", "loss", "optimizer", "warmup", "augment", "batch_size", "epochs", "seed",
+    "model", "attention", "attach", "dense_loss", "penalty", "optimizer", "warmup", "augment", "batch_size", "epochs", "seed",
     "selection",
 )  # fmt: skip
 CELL_KEYS = (
-    "criterion", "granularity", "scope", "budget", "schedule", "finetune_epochs", "finetune", "observe", "recalibrate",
+    "criterion", "granularity", "scope", "budget", "schedule", "loss", "finetune_epochs", "finetune", "observe", "recalibrate",
     "mask_check",
 )  # fmt: skip
 
@@ -56,8 +57,9 @@ class Job:
         self.dataset: Dataset = build(cfg.dataset, "dataset")
         self.model = build(cfg.model, "model")
         self.attention: Attention = build(cfg.attention, "attention")
+        self.penalty = build(cfg.penalty, "penalty")
         self.criterion: Criterion = build(cfg.criterion, "criterion")
-        self.granularity = build(cfg.granularity, "granularity")
+        self.granularity: Granularity = build(cfg.granularity, "granularity")
         self.scope: Scope = build(cfg.scope, "scope")
         self.budget: Budget = build(cfg.budget, "budget")
         self.schedule: Schedule = build(cfg.schedule, "schedule")
@@ -111,7 +113,7 @@ class Job:
     def choices(self) -> dict[str, Any]:
         """The words of the run, as the results table has them."""
         chosen = HydraConfig.get().runtime.choices
-        groups = ("attention", "criterion", "granularity", "schedule", "scope", "budget")
+        groups = ("attention", "criterion", "granularity", "schedule", "scope", "budget", "loss")
         return {
             "dataset": self.loaded.scenes.name,
             "net": self.cfg.model.name if chosen["model"] == "timm" else chosen["model"],
@@ -129,16 +131,25 @@ class Job:
     def fresh_net(self) -> nn.Module:
         """A fresh net with its attention attached. The net's own weights do not depend on the attention."""
         net = self.bare_net()
-        places = trace(net, self.data.example()).places(shortcuts=self.cfg.attach.shortcuts)
+        places = trace(net, self.data.example()).places(self.cfg.attach.shortcuts)
         torch.manual_seed(self.cfg.seed + 1)
         attach(net, places, self.attention)
         return net
 
-    def recipe(self, lr_factor: float = 1.0) -> Recipe:
-        """How to train; fine-tuning takes `lr_factor` of the learning rate."""
+    def callbacks(self, net: nn.Module) -> list[Callback]:
+        """What attention and penalty want to happen while the dense net is trained."""
+        example = self.data.example()
+        plain = bare(net)
+        cost = CostModel(plain, trace(plain, example).groups, example)
+        asked = [getattr(choice, "callbacks", None) for choice in (self.attention, self.penalty)]
+        return [callback for ask in asked if ask for callback in ask(net, cost, self.cfg.epochs)]
+
+    def recipe(self, lr_factor: float = 1.0, *, loss: str = "loss", teacher: nn.Module | None = None) -> Recipe:
+        """How to train: with `lr_factor` of the learning rate, and the loss at that key of the configuration."""
         cfg = self.cfg
         return Recipe(
-            loss=build(cfg.loss, "loss"),
+            loss=build(cfg[loss], loss),
+            teacher=teacher,
             optimizer=build(cfg.optimizer, "optimizer", lr=cfg.optimizer.lr * lr_factor),
             warmup=cfg.warmup,
             selection=cfg.selection,

@@ -20,8 +20,10 @@ from rs_prune.describe import blank_record, card, costs, publish, split_facts, t
 from rs_prune.errors import DoesNotApply
 from rs_prune.job import Job
 from rs_prune.pruning.gate import bare, observe
+from rs_prune.pruning.masking import bake
 from rs_prune.results.store import read_json, write_json
 from rs_prune.steps import Notes, accuracies, dense_facts, verbs
+from rs_prune.training.callbacks import EARLY
 from rs_prune.training.fit import fit
 
 
@@ -44,18 +46,19 @@ def main(cfg: DictConfig) -> Path:
 def rehearse(job: Job) -> None:
     """The whole schedule on the untrained net, without training: what cannot work fails here, in a second."""
     net = job.fresh_net()
-    images = next(job.data.batches("train", limit=4))["image"]
-    observe(net, [{"image": images}])
-    job.schedule(net, verbs(job, Notes(images=images, rehearsal=True)))
+    batch = next(job.data.batches("train", limit=4))
+    observe(net, [batch])
+    job.schedule(net, verbs(job, Notes(batch=batch, rehearsal=True), net))
 
 
 def prune(job: Job) -> Record:
     """The method: dense net, schedule, measurement, record."""
     net, dense = dense_net(job)
-    notes = Notes(images=next(job.data.batches("val", limit=16))["image"])
+    notes = Notes(batch=next(job.data.batches("val", limit=16)))
     notes.times["dense"] = dense["seconds"]
     plain = bare(net).cpu()
-    small = job.schedule(net, verbs(job, notes)).cpu()
+    start = job.fresh_net() if getattr(job.schedule, "scratch", False) else net
+    small = bake(job.schedule(start, verbs(job, notes, net))).cpu()
 
     record = blank_record(job, status="finished")
     record.plans = notes.plans
@@ -93,12 +96,14 @@ def dense_net(job: Job) -> tuple[nn.Module, dict[str, Any]]:
                 net,
                 job.data,
                 epochs=job.cfg.epochs,
-                recipe=job.recipe(),
+                recipe=job.recipe(loss="dense_loss"),
                 folder=folder / "work",
                 label=label,
                 logger=lambda: job.logger(f"dense-{job.dense_id}"),
+                callbacks=job.callbacks(net),
             )
             save_weights(net, folder / WEIGHTS)
+            (folder / "work" / EARLY).replace(folder / EARLY)
             seconds = time.monotonic() - started
             facts = {"history": history, "seconds": seconds, **dense_facts(job, net)}
             write_json(folder / "dense.json", facts)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from lightning.pytorch import Callback
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F
 
-from rs_prune.contracts import Plan, Verbs
-from rs_prune.errors import RsPruneError
+from rs_prune.contracts import Batch, Edit, MaskWeights, Plan, Sight, Verbs
+from rs_prune.errors import DoesNotApply, RsPruneError
 from rs_prune.job import Job
-from rs_prune.pruning.cost import CostModel, measure
+from rs_prune.pruning.cost import CostModel, measure, sparse
 from rs_prune.pruning.gate import bare, detach, observe
-from rs_prune.pruning.graph import trace
+from rs_prune.pruning.graph import Graph, trace
+from rs_prune.pruning.masking import bake, hold, masked_channels, masked_weights
 from rs_prune.pruning.scores import evidence
 from rs_prune.pruning.surgery import mask_error, remove
 from rs_prune.results.provenance import Clock
+from rs_prune.training.callbacks import EARLY
 from rs_prune.training.fit import evaluate, fit, recalibrate
 
 
@@ -24,7 +31,7 @@ from rs_prune.training.fit import evaluate, fit, recalibrate
 class Notes:
     """What the verbs note down while a schedule runs."""
 
-    images: Tensor
+    batch: Batch
     rehearsal: bool = False
     mask_error: float = 0.0
     plans: list[dict[str, Any]] = field(default_factory=list)
@@ -36,49 +43,103 @@ class Notes:
         return Clock(self.times, stage)
 
 
-def verbs(job: Job, notes: Notes) -> Verbs:
-    """What the schedule may do, each step noted down. In a rehearsal nothing is trained or evaluated."""
+def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
+    """What the schedule may do, each step noted down. In a rehearsal nothing is trained or evaluated.
+
+    Args:
+        job: The run.
+        notes: Where the steps are noted.
+        dense: The dense net: the teacher of `loss=distill`.
+    """
     cfg, data, device = job.cfg, job.data, job.device
+    scratch = bool(getattr(job.schedule, "scratch", False))
+    loss = job.recipe().loss
+    if getattr(loss, "teacher", False) and scratch:
+        raise DoesNotApply(
+            f"loss={job.choices['loss']} learns from the trained dense net, and schedule={job.choices['schedule']} "
+            "trains from scratch; choose loss=cross_entropy"
+        )
+    teacher = copy.deepcopy(dense).eval() if getattr(loss, "teacher", False) else None
+
+    def images(count: int | None) -> Iterator[Batch]:
+        return iter([notes.batch]) if notes.rehearsal else data.batches("train", limit=count, device=device)
+
+    def graph_of(net: nn.Module) -> tuple[nn.Module, Graph]:
+        plain = bake(bare(net)).cpu()
+        return plain, trace(plain, data.example())
 
     def plan(net: nn.Module, keep: float) -> Plan:
         with notes.clock("observe"):
-            images = 0
-            if not notes.rehearsal:
-                images = observe(net.to(device), data.batches("train", limit=cfg.observe.images, device=device))
+            count = observe(net.to(device), images(cfg.observe.images))
+            plain, graph = graph_of(net)
+            look: Callable[..., dict[str, Any]] | None = getattr(job.criterion, "measure", None)
+            measured = look(bake(net), graph.sites(), images(job.criterion.images)) if look else {}  # type: ignore[attr-defined]
         with notes.clock("plan"):
-            net = net.cpu()
-            plain = bare(net)
-            graph = trace(plain, data.example())
-            found = evidence(net, graph, seed=cfg.seed, images=images)
-            made: Plan = job.granularity(
-                scores=job.criterion(found, graph.groups),
-                groups=graph.groups,
-                cost=CostModel(plain, graph.groups, data.example()),
-                scope=job.scope,
-                budget=job.budget,
-                dense=job.dense_cost,
-                keep=keep,
+            net.cpu()
+            return job.granularity(
+                Sight(
+                    net=plain,
+                    graph=graph,
+                    cost=CostModel(plain, graph.groups, data.example()),
+                    evidence=evidence(net, graph, seed=cfg.seed, images=count, measured=measured),
+                    criterion=job.criterion,
+                    scope=job.scope,
+                    budget=job.budget,
+                    dense=job.dense_cost,
+                    keep=keep,
+                    loss=mean_loss,
+                )
             )
-            return made
+
+    @torch.no_grad()
+    def mean_loss(net: nn.Module) -> float:
+        total = seen = 0.0
+        net = net.to(device).eval()
+        for batch in images(cfg.observe.images):
+            total += float(F.cross_entropy(net(batch["image"]), batch["label"], reduction="sum"))
+            seen += len(batch["label"])
+        return total / seen
 
     def remove_(net: nn.Module, plan: Plan) -> nn.Module:
         net = net.cpu()
         with notes.clock("remove"):
-            groups = trace(bare(net), data.example()).groups
-            error = mask_error(detach(net), plan, groups, notes.images, tolerance=cfg.mask_check.tolerance)
-            small = remove(net, plan, groups)
-        if measure(bare(small), data.example()) != (plan.predicted.macs, plan.predicted.params):
+            plain, graph = graph_of(net)
+            if any(isinstance(edit, MaskWeights) for edit in plan.edits):
+                small = hold(net, plan, graph)
+                reached = sparse(bake(bare(small)), data.example())
+            else:
+                net = bake(net)
+                images = notes.batch["image"].cpu()
+                error = mask_error(detach(net), plan, graph.groups, images, tolerance=cfg.mask_check.tolerance)
+                notes.mask_error = max(notes.mask_error, error)
+                small = remove(net, plan, graph.groups)
+                reached = measure(bare(small), data.example())
+        if reached != (plan.predicted.macs, plan.predicted.params):
             raise RsPruneError("plan: the pruned net does not cost what was predicted; please report this net")
-        notes.mask_error = max(notes.mask_error, error)
         notes.plans.append(plan.as_json())
         if not notes.rehearsal:
             notes.accuracy["raw"], _ = accuracies(job, detach(small))
         return small
 
-    def fit_(net: nn.Module, epochs: int) -> nn.Module:
+    def mask(net: nn.Module, plan: Plan) -> nn.Module:
+        return hold(net.cpu(), plan, graph_of(net)[1])
+
+    def masked(net: nn.Module) -> Plan:
+        plain, graph = graph_of(net)
+        cost = CostModel(plain, graph.groups, data.example())
+        edits: tuple[Edit, ...] = masked_channels(net, graph)
+        if edits:
+            gone = {edit.group: len(edit.channels) for edit in edits}  # type: ignore[union-attr]
+            return Plan(edits, cost.predict(cost.channels - [gone.get(name, 0) for name in cost.names]))
+        macs, params = sparse(plain, data.example())
+        return Plan(masked_weights(net), replace(cost.dense(), macs=macs, params=params))
+
+    def fit_(
+        net: nn.Module, epochs: int, callbacks: Sequence[Callback] = (), lr_factor: float | None = None
+    ) -> nn.Module:
         if notes.rehearsal:
             return net
-        if cfg.recalibrate.images:
+        if cfg.recalibrate.images and not scratch:
             net = recalibrate(net, data, cfg.recalibrate.images, device)
             notes.accuracy["recalibrated"], _ = accuracies(job, net)
         words = job.choices
@@ -89,15 +150,33 @@ def verbs(job: Job, notes: Notes) -> Verbs:
                     net,
                     data,
                     epochs=epochs,
-                    recipe=job.recipe(cfg.finetune.lr_factor),
+                    recipe=job.recipe(cfg.finetune.lr_factor if lr_factor is None else lr_factor, teacher=teacher),
                     folder=job.store.work_folder(job.cell_id) / f"fit{round_}",
                     label=f"{words['attention']} {words['criterion']} {words['budget']} {words['keep']:g}",
                     logger=lambda: job.logger(f"finetune-{job.cell_id}"),
+                    callbacks=callbacks,
                 )
             )
         return net
 
-    return Verbs(plan=plan, remove=remove_, detach=detach, fit=fit_, keep=job.budget.keep, epochs=cfg.finetune_epochs)
+    def early() -> nn.Module:
+        net = job.fresh_net()
+        if not notes.rehearsal:
+            net.load_state_dict(load_file(job.store.dense_folder(job.dense_id) / EARLY), strict=True)
+        observe(net.to(device), images(cfg.observe.images))
+        return net
+
+    return Verbs(
+        plan=plan,
+        remove=remove_,
+        mask=mask,
+        masked=masked,
+        detach=detach,
+        fit=fit_,
+        early=early,
+        keep=job.budget.keep,
+        epochs=cfg.finetune_epochs + (cfg.epochs if scratch else 0),
+    )
 
 
 def accuracies(job: Job, net: nn.Module) -> tuple[dict[str, float], dict[str, float]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from rs_prune.contracts import Branch
+from rs_prune.contracts import Branch, Place
 
 
 class ECA:
@@ -24,9 +25,9 @@ class ECA:
         self.gamma = gamma
         self.b = b
 
-    def __call__(self, channels: int) -> Branch:
-        size = int(abs((math.log2(channels) + self.b) / self.gamma))
-        return ECABranch(size if size % 2 else size + 1)
+    def __call__(self, places: Sequence[Place], net: nn.Module) -> list[Branch]:
+        sizes = [int(abs((math.log2(place.channels) + self.b) / self.gamma)) for place in places]
+        return [ECABranch(size if size % 2 else size + 1) for size in sizes]
 
 
 class ECABranch(Branch):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from rs_prune.contracts import Branch
+from rs_prune.contracts import Branch, Place
 
 
 class SE:
@@ -20,8 +22,9 @@ class SE:
         self.reduction = reduction
         self.min_hidden = min_hidden
 
-    def __call__(self, channels: int) -> Branch:
-        return SEBranch(channels, max(channels // self.reduction, self.min_hidden))
+    def __call__(self, places: Sequence[Place], net: nn.Module) -> list[Branch]:
+        widths = [place.channels for place in places]
+        return [SEBranch(channels, max(channels // self.reduction, self.min_hidden)) for channels in widths]
 
 
 class SEBranch(Branch):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from rs_prune.contracts import Budget, Group, Plan, Scope, Scores
+from rs_prune.contracts import Plan, Sight
 from rs_prune.errors import RsPruneError
-from rs_prune.pruning.cost import CostModel
 from rs_prune.pruning.planner import WINDOW, plan_channels
 
 
@@ -24,26 +21,16 @@ class Channels:
         self.min_channels = min_channels
         self.round_to = round_to
 
-    def __call__(
-        self,
-        *,
-        scores: Scores,
-        groups: Sequence[Group],
-        cost: CostModel,
-        scope: Scope,
-        budget: Budget,
-        dense: int,
-        keep: float,
-    ) -> Plan:
-        """The plan that leaves `keep` of `dense`, the bare dense net's cost in the budget's unit."""
+    def __call__(self, sight: Sight) -> Plan:
+        groups = sight.graph.groups
         return plan_channels(
-            scores=scores,
+            scores=sight.criterion(sight.evidence, groups),
             groups=groups,
-            cost=cost,
-            scope=scope,
-            budget=budget,
-            target=keep * dense,
-            tolerance=WINDOW * dense,
+            cost=sight.cost,
+            scope=sight.scope,
+            budget=sight.budget,
+            target=sight.keep * sight.dense,
+            tolerance=WINDOW * sight.dense,
             min_channels=self.min_channels,
             round_to=self.round_to,
         )

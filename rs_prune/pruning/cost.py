@@ -41,6 +41,22 @@ def measure(net: nn.Module, example: Tensor) -> tuple[int, int]:
     return counter.get_total_flops() // 2, sum(parameter.numel() for parameter in net.parameters())
 
 
+@torch.no_grad()
+def sparse(net: nn.Module, example: Tensor) -> tuple[int, int]:
+    """Multiply-adds of one image and parameters of a bare net, those with a weight of zero left out.
+
+    Only the weights of convolutions and linear layers count as left out when they are zero.
+    """
+    macs, params = measure(net, example)
+    positions = _positions(net, example)
+    for name, module in net.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            zeros = int((module.weight == 0).sum())
+            params -= zeros
+            macs -= zeros * positions.get(name, 0)
+    return macs, params
+
+
 class CostModel:
     """Exact costs of a bare net as a function of how many channels each group keeps.
 

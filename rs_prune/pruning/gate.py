@@ -8,12 +8,13 @@ then calls the original's branch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from rs_prune.contracts import Attention, Batch, Branch
+from rs_prune.contracts import Attention, Batch, Branch, Place
 from rs_prune.errors import RsPruneError
 
 
@@ -73,11 +74,11 @@ class Gated(nn.Module):
         if not len(self.mean):
             raise RsPruneError("the gates were never observed; observe(net, batches) before detach(net)")
         with torch.no_grad():
-            weight, bias = self.inner.weight, self.inner.bias
-            assert isinstance(weight, Tensor)
-            weight.mul_(self.mean.view(-1, *[1] * (weight.dim() - 1)))
-            if isinstance(bias, Tensor):
-                bias.mul_(self.mean)
+            for name in ("weight", "bias"):
+                masked = parametrize.is_parametrized(self.inner, name)
+                value = self.inner.parametrizations[name].original if masked else getattr(self.inner, name)  # type: ignore[index]
+                if isinstance(value, Tensor):
+                    value.mul_(self.mean.view(-1, *[1] * (value.dim() - 1)))
         return self.bare()
 
     def bare(self) -> nn.Module:
@@ -99,24 +100,26 @@ def gates(net: nn.Module) -> Iterator[tuple[str, Gated]]:
             yield name, module
 
 
-def attach(net: nn.Module, places: dict[str, int], attention: Attention) -> int:
+def attach(net: nn.Module, places: Iterable[Sequence[Place]], attention: Attention) -> int:
     """Swaps a gate in at every place where the attention wants one; in place.
 
     Args:
         net: The bare net.
-        places: Name of the norm or convolution to gate -> its channels.
-        attention: Builds the branch for a number of channels, or None for none.
+        places: Where gates may sit, group by group.
+        attention: Builds the branches of one group.
 
     Returns:
         The number of gates.
     """
-    count = 0
-    for name, channels in places.items():
-        branch = attention(channels)
-        if branch is not None:
-            _swap(net, name, Gated(net.get_submodule(name), branch))
-            count += 1
-    return count
+    branches = [
+        (place.layer, branch)
+        for group in places
+        for place, branch in zip(group, attention(group, net), strict=True)
+        if branch is not None
+    ]
+    for layer, branch in branches:
+        _swap(net, layer, Gated(net.get_submodule(layer), branch))
+    return len(branches)
 
 
 @torch.no_grad()

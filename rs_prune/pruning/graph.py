@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the library warns about optional packages on import
     import torch_pruning as tp
 
-from rs_prune.contracts import Group, Member, Touched
+from rs_prune.contracts import Group, Member, Place, Touched
 from rs_prune.errors import RsPruneError
 
 CUTTABLE = (nn.Conv2d, nn.Linear, nn.modules.batchnorm._BatchNorm)
@@ -40,18 +40,25 @@ class Graph:
     norms: dict[str, str]
     refused: dict[str, str]
 
-    def places(self, shortcuts: bool = False) -> dict[str, int]:
-        """Where gates go: the norm behind every prunable convolution, else the convolution -> channels.
+    def places(self, shortcuts: bool = False) -> tuple[tuple[Place, ...], ...]:
+        """Where gates go, group by group: the norm behind every prunable convolution, else the convolution.
 
         Args:
             shortcuts: Whether shortcut projections are gated too.
         """
-        layers = {member.layer: group.channels for group in self.groups for member in group.members}
-        return {
-            self.norms.get(layer, layer): channels
-            for layer, channels in layers.items()
-            if shortcuts or not is_shortcut(layer)
-        }
+        return tuple(
+            tuple(
+                Place(self.norms.get(member.layer, member.layer), len(member.index), group.name, member.layer)
+                for member in group.members
+                if shortcuts or not is_shortcut(member.layer)
+            )
+            for group in self.groups
+        )
+
+    def sites(self) -> dict[str, str]:
+        """Prunable layer -> the module whose output its gate sits on, or would."""
+        layers = [member.layer for group in self.groups for member in group.members]
+        return {layer: self.norms.get(layer, layer) for layer in layers}
 
 
 def is_shortcut(layer: str) -> bool:

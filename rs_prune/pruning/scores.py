@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,9 @@ from rs_prune.pruning.gate import Gated, inner
 from rs_prune.pruning.graph import Graph
 
 
-def evidence(net: nn.Module, graph: Graph, *, seed: int, images: int) -> Evidence:
+def evidence(
+    net: nn.Module, graph: Graph, *, seed: int, images: int, measured: Mapping[str, Tensor] | None = None
+) -> Evidence:
     """Collects what criteria may look at from a net whose gates have been observed.
 
     Args:
@@ -21,7 +23,9 @@ def evidence(net: nn.Module, graph: Graph, *, seed: int, images: int) -> Evidenc
         graph: The graph of the bare net.
         seed: The run's seed.
         images: How many images the gates were observed on.
+        measured: What the criterion itself measured, by layer.
     """
+    measured = measured or {}
     layers = {}
     for group in graph.groups:
         for member in group.members:
@@ -32,6 +36,7 @@ def evidence(net: nn.Module, graph: Graph, *, seed: int, images: int) -> Evidenc
                 weight=_weight(inner(conv)),
                 gamma=None if norm is None else _weight(inner(norm)),
                 gate=gated.mean.cpu() if isinstance(gated, Gated) else None,
+                measured=measured.get(member.layer),
             )
     return Evidence(layers=layers, seed=seed, images=images)
 
@@ -53,7 +58,8 @@ def per_group(found: Evidence, groups: Sequence[Group], score: Callable[[LayerEv
         for member in group.members:
             values = score(found.layers[member.layer])
             if values is not None:
-                rows.append(values.double()[torch.tensor(member.index)])
+                picked = values.double()[torch.tensor(member.index)]
+                rows.append(picked.view(group.channels, -1).mean(1))  # a bundle scores the mean of its channels
         if not rows:
             raise DoesNotApply(
                 f"criterion: nothing in group {group.name} carries a score; is there a gate behind its convolutions?"

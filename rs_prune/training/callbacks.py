@@ -17,6 +17,9 @@ from rs_prune.deploy.latency import machine_shared
 from rs_prune.results.files import whole
 from rs_prune.training.augment import draws
 
+EARLY = "early.safetensors"
+"""The weights after the first tenth of a fit."""
+
 
 class Checkpoint(pl.Callback):
     """Keeps the best epoch on validation data, and the state to go on from after a kill.
@@ -24,13 +27,17 @@ class Checkpoint(pl.Callback):
     Every file appears whole or not at all. `last.ckpt` holds plain values only.
 
     Args:
-        folder: Where `best.safetensors` and `last.ckpt` go.
+        folder: Where `best.safetensors`, `early.safetensors` and `last.ckpt` go.
         selection: `val` (best validation accuracy, the earlier epoch on a tie) or `last`.
+        early: After so many epochs the weights are kept for schedules that rewind to them.
+        first: Epochs before this one (counted from 0) are not selected.
     """
 
-    def __init__(self, folder: Path, selection: str) -> None:
+    def __init__(self, folder: Path, selection: str, *, early: int = 1, first: int = 0) -> None:
         self.folder = folder
         self.selection = selection
+        self.early = early
+        self.first = first
         self.best = -1.0
         self.history: list[dict[str, float]] = []
 
@@ -53,10 +60,12 @@ class Checkpoint(pl.Callback):
                 "val_accuracy": accuracy,
             }
         )
-        if accuracy > self.best or self.selection == "last":
+        net = pl_module.net
+        assert isinstance(net, torch.nn.Module)
+        if trainer.current_epoch + 1 == self.early:
+            save_weights(net, self.folder / EARLY)
+        if trainer.current_epoch >= self.first and (accuracy > self.best or self.selection == "last"):
             self.best = accuracy
-            net = pl_module.net
-            assert isinstance(net, torch.nn.Module)
             save_weights(net, self.folder / "best.safetensors")
         with whole(self.folder / "last.ckpt") as draft:
             trainer.save_checkpoint(draft)

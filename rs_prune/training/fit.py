@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Recipe:
 
     Attributes:
         loss: The training loss.
+        teacher: The net whose logits a loss with `teacher = True` takes, or None.
         optimizer: Parameters -> optimiser.
         warmup: Share of the steps in which the learning rate rises.
         selection: Which epoch is kept: `val` or `last`.
@@ -46,6 +47,7 @@ class Recipe:
     trainer: dict[str, Any] = field(default_factory=dict)
     live: bool = True
     quiet: bool = False
+    teacher: nn.Module | None = None
 
 
 def fit(
@@ -57,6 +59,7 @@ def fit(
     folder: Path,
     label: str,
     logger: Callable[[], Any],
+    callbacks: Sequence[pl.Callback] = (),
 ) -> list[dict[str, float]]:
     """Trains the net in place and leaves it with the weights of the selected epoch.
 
@@ -70,6 +73,8 @@ def fit(
         folder: Where checkpoints go.
         label: What progress and errors call it.
         logger: Makes the Lightning logger, or False for none.
+        callbacks: What else happens while it trains. One that shapes the net says with an attribute `settled` how
+            many epochs that takes; no epoch before is selected.
 
     Returns:
         One entry an epoch: epoch, loss, accuracy, val_loss, val_accuracy.
@@ -84,16 +89,17 @@ def fit(
     # Lightning's `deterministic` would have every new tensor filled: a third of a CPU's time, and no other result.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = Checkpoint(folder, recipe.selection)
-    callbacks: list[pl.Callback] = [ShareMachine(), BatchSeed(recipe.seed), checkpoint]
+    settled = max([int(getattr(callback, "settled", 0)) for callback in callbacks], default=0)
+    checkpoint = Checkpoint(folder, recipe.selection, early=max(1, epochs // 10), first=min(settled, epochs - 1))
+    everything: list[pl.Callback] = [ShareMachine(), BatchSeed(recipe.seed), *callbacks, checkpoint]
     if not recipe.quiet:
-        callbacks.append(Report(label, recipe.live))
+        everything.append(Report(label, recipe.live))
     journal = logger()
     trainer = pl.Trainer(
         **recipe.trainer,
         max_epochs=epochs,
         logger=journal,
-        callbacks=callbacks,
+        callbacks=everything,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -103,6 +109,7 @@ def fit(
     task = Classifier(
         net=net.to(memory_format=torch.channels_last).train(),  # Lightning would leave a net in evaluation mode so
         loss=recipe.loss,
+        teacher=recipe.teacher,
         optimizer=recipe.optimizer,
         classes=data.num_classes,
         total_steps=epochs * data.steps(),

@@ -29,6 +29,7 @@ class Classifier(pl.LightningModule):
         classes: How many classes there are.
         total_steps: Optimiser steps of the whole fit.
         warmup: Share of the steps in which the learning rate rises.
+        teacher: The net whose logits a loss with `teacher = True` takes.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class Classifier(pl.LightningModule):
         classes: int,
         total_steps: int,
         warmup: float,
+        teacher: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.net = net
         self.loss = loss
+        self.__dict__["teacher"] = teacher  # no part of the state: neither trained nor saved
         self.make_optimizer = optimizer
         self.total_steps = total_steps
         self.warmup = warmup
@@ -56,7 +59,7 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         logits = self(batch["image"])
-        loss = self.loss(logits, batch["label"])
+        loss = self._loss(logits, batch)
         if not torch.isfinite(loss):
             raise RsPruneError(
                 f"training: the loss became {loss.item()} in epoch {self.current_epoch + 1}; the last good checkpoint "
@@ -72,8 +75,16 @@ class Classifier(pl.LightningModule):
         logits = self(batch["image"])
         count = len(batch["label"])
         self.val_accuracy(logits, batch["label"])
-        self.log("val/loss", self.loss(logits, batch["label"]), batch_size=count)
+        self.log("val/loss", self._loss(logits, batch), batch_size=count)
         self.log("val/accuracy", self.val_accuracy, on_step=False, on_epoch=True, batch_size=count)
+
+    def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        if not getattr(self.loss, "teacher", False):
+            return self.loss(logits, batch["label"])
+        teacher = self.__dict__["teacher"].to(logits.device)
+        with torch.no_grad():
+            taught = teacher(batch["image"])
+        return self.loss(logits, batch["label"], taught)  # type: ignore[call-arg]
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.net.parameters())

@@ -1,0 +1,27 @@
+"""Geometric median: filters that others can replace go first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rs_prune.contracts import Evidence, Group, LayerEvidence, Scores
+from rs_prune.pruning.scores import per_group
+
+
+class FPGM:
+    """Scores a filter by the sum of its Euclidean distances to all filters of its layer.
+
+    Filter pruning via geometric median (He, Liu, Wang, Hu, Yang 2019, arXiv 1811.00250): the filter nearest to the
+    geometric median is the one that the others replace best.
+    """
+
+    def __call__(self, evidence: Evidence, groups: Sequence[Group]) -> Scores:
+        return per_group(evidence, groups, _score)
+
+
+def _score(layer: LayerEvidence) -> Tensor:
+    filters = layer.weight.flatten(1).double()
+    return torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist").sum(1)

@@ -1,0 +1,176 @@
+"""Masks: what is held at zero while a net trains.
+
+A mask is a parametrization of a weight (PyTorch's `nn.utils.parametrize`): the weight that the net computes with is
+original * mask, whatever the optimiser does to the original. It travels with the net through copies and
+checkpoints, and is made permanent by `bake`.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from rs_prune.contracts import MaskWeights, Plan, RemoveChannels
+from rs_prune.errors import RsPruneError
+from rs_prune.pruning.gate import inner
+from rs_prune.pruning.graph import Graph
+from rs_prune.pruning.surgery import cuts
+
+Masks = dict[tuple[str, str], Tensor]
+"""(layer, `weight` or `bias`) -> True where it stays; of the parameter's shape."""
+
+
+class Mask(nn.Module):
+    """original * mask.
+
+    Attributes:
+        mask: Ones and zeros of the weight's shape.
+        dense: Whether gradients pass to masked weights too, which are zero all the same.
+    """
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask)
+        self.dense = False
+
+    def forward(self, original: Tensor) -> Tensor:
+        if self.dense:
+            return original * self.mask + (original - original.detach()) * (1 - self.mask)
+        return original * self.mask
+
+
+def hold(net: nn.Module, plan: Plan, graph: Graph) -> nn.Module:
+    """A copy that holds what the plan removes at zero; masks that are there already are replaced where they overlap."""
+    net = copy.deepcopy(net)
+    set_masks(net, masks_of(net, plan, graph))
+    return net
+
+
+def masks_of(net: nn.Module, plan: Plan, graph: Graph) -> Masks:
+    """The masks that stand for a plan: of single weights, or of every norm (or norm-free layer) that puts a channel out.
+
+    The masks of a channel plan cover every layer of every group, those that lose nothing too.
+    """
+    found: Masks = {}
+    for edit in plan.edits:
+        if isinstance(edit, MaskWeights):
+            found[edit.layer, "weight"] = unpack(edit)
+        elif not isinstance(edit, RemoveChannels):
+            raise RsPruneError("plan: blocks are removed, not masked; choose a schedule that removes, such as one_shot")
+    if found:
+        return found
+    gone = cuts(plan, graph.groups)
+    for group in graph.groups:
+        for touched in group.touched:
+            layer = touched.layer
+            if touched.side != "out" or layer in graph.norms:
+                continue
+            for name in ("weight", "bias"):
+                value = getattr(inner(net.get_submodule(layer)), name, None)
+                if isinstance(value, Tensor):
+                    keep = torch.ones(value.shape, dtype=torch.bool)
+                    keep[sorted(gone.get((layer, "out"), ()))] = False
+                    found[layer, name] = keep
+    return found
+
+
+def set_masks(net: nn.Module, masks: Masks) -> None:
+    """Sets masks in place; the first time a weight is masked its module is parametrized."""
+    for (layer, name), keep in masks.items():
+        module = inner(net.get_submodule(layer))
+        value = getattr(module, name)
+        keep = keep.to(value)
+        if parametrize.is_parametrized(module, name):
+            mask_in(module, name).mask.copy_(keep)
+        else:
+            parametrize.register_parametrization(module, name, Mask(keep))
+
+
+def masks(net: nn.Module) -> Iterator[tuple[str, str, nn.Module, Mask]]:
+    """Every mask of a net: the layer's name as plans say it, the parameter's name, the module, the mask."""
+    for name, module in net.named_modules():
+        if parametrize.is_parametrized(module) and isinstance(module.parametrizations, nn.ModuleDict):
+            layer = name.removesuffix(".inner")
+            for parameter in list(module.parametrizations):
+                yield layer, parameter, module, mask_in(module, parameter)
+
+
+def mask_in(module: nn.Module, name: str) -> Mask:
+    parametrization: Any = module.parametrizations
+    mask = parametrization[name][0]
+    assert isinstance(mask, Mask)
+    return mask
+
+
+def original(module: nn.Module, name: str) -> Tensor | None:
+    """The trained tensor behind a parameter, masked or not."""
+    if parametrize.is_parametrized(module, name):
+        parametrization: Any = module.parametrizations
+        value = parametrization[name].original
+    else:
+        value = getattr(module, name)
+    assert value is None or isinstance(value, Tensor)
+    return value
+
+
+def masked_channels(net: nn.Module, graph: Graph) -> tuple[RemoveChannels, ...]:
+    """The channel edits that the net's masks stand for."""
+    zero = {(layer, name): mask.mask == 0 for layer, name, _, mask in masks(net)}
+    edits = []
+    for group in graph.groups:
+        closed = torch.ones(group.channels, dtype=torch.bool)
+        for touched in group.touched:
+            if touched.side == "out" and touched.layer not in graph.norms:
+                gone = zero.get((touched.layer, "weight"))
+                if gone is None:
+                    closed[:] = False
+                    continue
+                gone = gone.flatten(1).all(1) if gone.dim() > 1 else gone
+                closed &= torch.stack([gone[list(positions)].all().cpu() for positions in touched.index])
+        if closed.any():
+            edits.append(RemoveChannels(group.name, tuple(closed.nonzero().flatten().tolist())))
+    return tuple(edits)
+
+
+def masked_weights(net: nn.Module) -> tuple[MaskWeights, ...]:
+    """The weight edits that the net's masks stand for."""
+    return tuple(pack(layer, mask.mask != 0) for layer, _, _, mask in masks(net))
+
+
+@torch.no_grad()
+def bake(net: nn.Module) -> nn.Module:
+    """A copy in which what was held at zero is zero, and nothing holds it any more."""
+    net = copy.deepcopy(net)
+    for module in [module for *_, module, _ in masks(net)]:
+        if not parametrize.is_parametrized(module):
+            continue  # its other parameter came first
+        values = {name: getattr(module, name) for name in module.parametrizations}  # type: ignore[operator,union-attr]
+        # PyTorch's own remove_parametrizations deletes attributes of the class, which copies share.
+        del module.parametrizations
+        module.__class__ = type(module).__bases__[0]
+        for name, value in values.items():
+            module.register_parameter(name, nn.Parameter(value))
+    return net
+
+
+def pack(layer: str, keep: Tensor) -> MaskWeights:
+    """A mask as a plan's edit."""
+    bits = np.packbits(keep.cpu().numpy().astype(bool).ravel())
+    return MaskWeights(layer, base64.b64encode(zlib.compress(bits.tobytes(), 9)).decode(), tuple(keep.shape))
+
+
+def unpack(edit: MaskWeights) -> Tensor:
+    """The mask of a plan's edit, True where the weight stays."""
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(edit.kept)), np.uint8)
+    flat = np.unpackbits(bits, count=int(np.prod(edit.shape))).astype(bool)
+    return torch.from_numpy(flat.reshape(edit.shape))
