@@ -27,7 +27,7 @@ def evidence(
     """
     measured = measured or {}
     layers = {}
-    for group in graph.groups:
+    for group in graph.all:
         for member in group.members:
             conv = net.get_submodule(member.layer)
             norm = net.get_submodule(graph.norms[member.layer]) if member.layer in graph.norms else None
@@ -38,6 +38,8 @@ def evidence(
                 gate=gated.mean.cpu() if isinstance(gated, Gated) else None,
                 measured=measured.get(member.layer),
             )
+    for name in measured.keys() - layers.keys():
+        layers[name] = LayerEvidence(weight=_weight(inner(net.get_submodule(name))), measured=measured[name])
     return Evidence(layers=layers, seed=seed, images=images)
 
 
@@ -62,7 +64,7 @@ def per_group(found: Evidence, groups: Sequence[Group], score: Callable[[LayerEv
                 rows.append(picked.view(group.channels, -1).mean(1))  # a bundle scores the mean of its channels
         if not rows:
             raise DoesNotApply(
-                f"criterion: nothing in group {group.name} carries a score; is there a gate behind its convolutions?"
+                f"criterion: nothing in group {group.name} carries a score; is there a gate or norm behind its layers?"
             )
         scores[group.name] = torch.stack(rows).mean(0)
     return scores

@@ -1,0 +1,43 @@
+"""Network slimming: an L1 penalty on the scales of batch norms."""
+
+from __future__ import annotations
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
+from torch.optim import Optimizer
+
+from rs_prune.errors import RsPruneError
+from rs_prune.pruning.cost import CostModel
+
+
+class Slimming:
+    """Adds the subgradient of strength * sum |gamma| over all batch norms while the dense net is trained.
+
+    Liu, Li, Shen, Huang, Yan, Zhang 2017 (arXiv 1708.06519), who use 1e-4 and 1e-5. Made for `criterion=bn_scale`.
+
+    Args:
+        strength: Weight of the penalty.
+    """
+
+    def __init__(self, *, strength: float = 1e-4) -> None:
+        if strength < 0:
+            raise RsPruneError(f"penalty.strength={strength}: must not be negative")
+        self.strength = strength
+
+    def callbacks(self, net: nn.Module, cost: CostModel, epochs: int) -> list[Callback]:
+        return [SparseScales(self.strength)]
+
+
+class SparseScales(Callback):
+    """Adds strength * sign(gamma) to the gradient of every batch norm's scale.
+
+    Once per optimiser step, on gradients that mixed precision has unscaled and accumulation has summed.
+    """
+
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        for module in pl_module.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine and module.weight.grad is not None:
+                module.weight.grad.add_(module.weight.detach().sign(), alpha=self.strength)
