@@ -45,8 +45,10 @@ def general_help() -> str:
 def verb_help(verb: str) -> str:
     """The choices of a verb, then its keys with their defaults and comments, as the YAML has them."""
     text = (conf_folder() / f"{verb}.yaml").read_text()
+    base = re.findall(r"^  - (?!_self_)(\w+)$", text, flags=re.MULTILINE)  # a verb whose keys are this one's too
+    texts = [text, *((conf_folder() / f"{name}.yaml").read_text() for name in base)]
     lines = [f"rs-prune {verb}: {_summary(verb)}", "", f"Usage: rs-prune {verb} [key=value ...] [flags]"]
-    groups = re.findall(r"^  - (\w+): (.+)$", text, flags=re.MULTILINE)
+    groups = re.findall(r"^  - (\w+): (.+)$", "\n".join(texts), flags=re.MULTILINE)
     if groups:
         lines += ["", "Choices (group=option; * is the default):"]
     for group, default in groups:
@@ -55,10 +57,15 @@ def verb_help(verb: str) -> str:
             comments = (line for line in path.read_text().splitlines() if not line.startswith("# @"))
             star = "*" if path.stem in chosen else " "
             lines.append(f"  {group + '=' + path.stem:<28}{star} {next(comments, '').removeprefix('# ')}")
-    keys = re.split(r"^hydra:", re.sub(r"\A(#.*\n)*(defaults:\n(  .*\n)*)?", "", text), flags=re.MULTILINE)[0]
     lines += ["", "Keys and their defaults (key=value; nested ones with dots):"]
-    lines += [f"  {line}" for line in keys.strip("\n").splitlines()]
+    lines += [f"  {line}" for line in "\n\n".join(_keys(text) for text in texts).splitlines()]
     return "\n".join([*lines, "", FLAGS, f"`rs-prune {verb} --cfg job` shows the whole composed configuration."])
+
+
+def _keys(text: str) -> str:
+    """A configuration without its opening comment, its defaults list and Hydra's own keys."""
+    rest = re.sub(r"\A(#.*\n)*(defaults:\n(  .*\n)*)?", "", text)
+    return re.split(r"^hydra:", rest, flags=re.MULTILINE)[0].strip("\n")
 
 
 def _summary(verb: str) -> str:

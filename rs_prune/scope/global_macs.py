@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from rs_prune.contracts import Scores
+from rs_prune.contracts import Group, Scores
 
 
 class GlobalMacs:
     """Ranks all channels by (score / mean score of the group) / (MACs that one channel of the group saves)."""
 
-    def __call__(self, scores: Scores, saved: Mapping[str, float]) -> Scores:
+    def __call__(self, scores: Scores, saved: Mapping[str, float], groups: Sequence[Group]) -> Scores:
         return {
             name: values / values.mean().clamp_min(1e-12) / max(saved[name], 1.0) for name, values in scores.items()
         }

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
-from rs_prune.contracts import Scores
+from rs_prune.contracts import Group, Scores
 
 
 class Local:
-    """Ranks channels within their own group only, so that every group loses the same share."""
+    """Ranks channels within their own group only, so that every group loses the same share; weights in their layer."""
 
-    def __call__(self, scores: Scores, saved: Mapping[str, float]) -> Scores:
+    weights = "layer"
+
+    def __call__(self, scores: Scores, saved: Mapping[str, float], groups: Sequence[Group]) -> Scores:
         return {name: _rank(values) / len(values) for name, values in scores.items()}
 
 
