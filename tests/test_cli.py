@@ -29,6 +29,10 @@ def complaint(answer) -> str:
     return lines[0]
 
 
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
 def test_help_lists_the_verbs(rs_prune):
     answer = rs_prune("--help")
     assert answer.status == 0
@@ -40,9 +44,13 @@ def test_help_of_a_verb_lists_every_option_of_every_group(rs_prune):
     answer = rs_prune("run", "--help")
     assert answer.status == 0
     assert "hydra" not in answer.out.lower()
-    for group in ("dataset", "model", "attention", "criterion", "scope", "budget", "schedule", "loss", "optimizer"):
-        for path in (ROOT / "conf" / group).glob("*.yaml"):
-            assert f"{group}={path.stem}" in answer.out
+    groups = (
+        "dataset", "model", "attention", "criterion", "granularity", "scope", "budget", "schedule", "loss", "penalty",
+        "optimizer",
+    )  # fmt: skip
+    for group in groups:
+        for option in options(group):
+            assert f"{group}={option}" in answer.out
     assert "finetune_epochs" in answer.out
 
 
@@ -70,6 +78,13 @@ def test_one_run_leaves_a_whole_record_and_is_not_run_again(rs_prune, scene_fold
     assert len(record["training"]["finetune"][0]) == 1
     assert set(record["per_class"]["final"]) == {"class0", "class1", "class2"}
     assert record["plans"][0]["edits"]
+    assert record["choices"]["loss"] == "cross_entropy"
+    assert record["config"]["dense_loss"] == record["config"]["loss"] == {
+        "_target_": "rs_prune.loss.cross_entropy.CrossEntropy", "label_smoothing": 0.1,
+    }  # fmt: skip
+    assert record["config"]["penalty"] == {"_target_": "rs_prune.penalty.none.NoPenalty"}
+    cached = {path.name for path in (tmp_path / "here" / "cache" / "dense").glob("*/*")}
+    assert cached == {"dense.json", "early.safetensors", "net.safetensors"}
     assert not list((tmp_path / "here").rglob("*.part"))
     assert not (tmp_path / "here" / "work" / record["digest"]).exists()
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "here").rglob("*") if path.is_file()}
@@ -141,6 +156,26 @@ def test_a_sweep_trains_each_dense_net_once_and_records_what_makes_no_sense(rs_p
     assert found["se", "l1"]["training"]["dense"] == found["se", "attention"]["training"]["dense"]
 
 
+@pytest.mark.parametrize("schedule", options("schedule"))
+def test_every_schedule_ends_at_the_budget_with_a_net_that_can_be_loaded(rs_prune, scene_folder, tmp_path, schedule):
+    import torch
+
+    from rs_prune.deploy.artifact import load_net
+    from rs_prune.pruning.cost import measure
+
+    words = ("run", *TINY_RUN, f"dataset.root={scene_folder}", "out=here", f"schedule={schedule}", "finetune_epochs=3")
+    answer = rs_prune(*words)
+    assert answer.status == 0, answer.err
+    (record,) = records(tmp_path / "here")
+    assert 0.49 <= record["cost"]["pruned"]["macs"] / record["cost"]["dense"]["macs"] <= 0.5
+    assert sum(len(history) for history in record["training"]["finetune"]) == (
+        5 if schedule in ("soft", "dynamic") else 3  # those from scratch have the dense net's two epochs too
+    )
+    net = load_net(tmp_path / "here" / "nets" / record["digest"])
+    macs, params = measure(net, torch.zeros(1, 3, 32, 32))
+    assert (macs, params) == (record["cost"]["pruned"]["macs"], record["cost"]["pruned"]["params"])
+
+
 def test_parallel_workers_make_the_same_records_as_one(rs_prune, scene_folder, tmp_path):
     words = ("run", "-m", *TINY_RUN, f"dataset.root={scene_folder}", "criterion=l1,random")
     assert rs_prune(*words, "out=one").status == 0
@@ -166,7 +201,14 @@ def test_quiet_prints_nothing(rs_prune, scene_folder):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("criterion=nonsense",), ("criterion=nonsense", "attention, cap, l1, l2, random")),
+        (("criterion=nonsense",), ("criterion=nonsense", ", ".join(options("criterion")))),
+        (("schedule=nonsense",), ("schedule=nonsense", ", ".join(options("schedule")))),
+        (("schedule=iterative",), ("schedule.rounds=3", "finetune_epochs=1", "set finetune_epochs to 3 or more")),
+        (("schedule=rewind", "finetune_epochs=0"), ("finetune_epochs=0", "set finetune_epochs to 1 or more")),
+        (("schedule=gradual", "finetune_epochs=0"), ("finetune_epochs=0", "set finetune_epochs to 1 or more")),
+        (("schedule=gradual", "schedule.until=0"), ("schedule.until=0", "above 0")),
+        (("schedule=dynamic", "schedule.alpha=2"), ("schedule.alpha=2", "up to 1")),
+        (("schedule=soft", "schedule.gradients=some"), ("schedule.gradients=some", "free or masked")),
         (("budget.keep=0",), ("budget.keep=0", "above 0")),
         (("budget.keep=1.5",), ("budget.keep=1.5", "up to 1")),
         (("budget.keep=half",), ("budget.keep=half", "number")),

@@ -28,6 +28,6 @@ class Soft:
 
     def __call__(self, net: nn.Module, do: Verbs) -> nn.Module:
         net = do.mask(net, do.plan(net, do.keep))
-        masks = SoftMasks(lambda now: do.plan(now, do.keep), free=self.gradients == "free")
+        masks = SoftMasks(do.plan, keep=do.keep, free=self.gradients == "free")
         net = do.fit(net, do.epochs, [masks], 1.0)
         return do.detach(do.remove(net, do.masked(net)))

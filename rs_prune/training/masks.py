@@ -1,35 +1,35 @@
-"""Masks that change while a net trains: the callbacks of soft, gradual and dynamic pruning."""
+"""Masks that change while a net trains: the callbacks of soft and gradual pruning."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import nn
 
 from rs_prune.contracts import Plan
+from rs_prune.errors import RsPruneError
 from rs_prune.pruning.gate import bare, inner
 from rs_prune.pruning.graph import Graph, trace
 from rs_prune.pruning.masking import bake, masked_channels, masks, masks_of, original, set_masks
 from rs_prune.training.datamodule import SceneData
 
-Replan = Callable[[nn.Module], Plan]
+MakePlan = Callable[[nn.Module, float], Plan]
+"""`Verbs.plan`."""
 
 
 class Masking(pl.Callback):
     """What callbacks that change masks share: the net under training, its graph, new masks from a new plan.
 
-    The net must come with masks (`Verbs.mask`).
-
-    Args:
-        replan: A copy of the net -> a plan.
+    The net must come with masks (`Verbs.mask`), which are part of its state; what a callback does depends on that
+    state and the step alone, so that a killed fit goes on as if nothing had happened.
     """
 
-    def __init__(self, replan: Replan) -> None:
-        self.replan = replan
-        self._graph: Graph | None = None
+    _graph: Graph | None = None
 
     def graph(self, trainer: pl.Trainer, net: nn.Module) -> Graph:
         """The net's graph; masks do not change it, so it is traced once."""
@@ -40,11 +40,10 @@ class Masking(pl.Callback):
                 self._graph = trace(bake(bare(net)).cpu(), data.example())
         return self._graph
 
-    def remask(self, trainer: pl.Trainer, net: nn.Module) -> None:
+    def remask(self, trainer: pl.Trainer, net: nn.Module, plan: MakePlan, keep: float) -> None:
         """Sets the net's masks to those of a new plan, made on a copy; in place."""
         with torch.inference_mode(False), torch.enable_grad():
-            plan = self.replan(copy.deepcopy(net))
-            set_masks(net, masks_of(net, plan, self.graph(trainer, net)))
+            set_masks(net, masks_of(net, plan(copy.deepcopy(net), keep), self.graph(trainer, net)))
 
 
 class SoftMasks(Masking):
@@ -53,23 +52,94 @@ class SoftMasks(Masking):
     While it validates, the net is the one that the cut would leave.
 
     Args:
-        replan: A copy of the net -> the plan of this epoch.
-        free: Whether masked filters learn again in the next epoch; else their channels stay masked through it.
+        plan: `Verbs.plan`.
+        keep: The budget's share.
+        free: Whether masked filters learn again in the next epoch; else they stay zero through it.
     """
 
-    def __init__(self, replan: Replan, *, free: bool = True) -> None:
-        super().__init__(replan)
+    def __init__(self, plan: MakePlan, *, keep: float, free: bool = True) -> None:
+        self.plan = plan
+        self.keep = keep
         self.free = free
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         net = net_of(pl_module)
         if trainer.current_epoch > 0:
-            zero_filters(net, self.graph(trainer, net))
+            zero_masked(net, self.graph(trainer, net))
         if trainer.current_epoch == 0 or self.free:  # the plan of the untrained net says nothing
             open_all(net)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.remask(trainer, net_of(pl_module))
+        net = net_of(pl_module)
+        if not self.free:
+            zero_masked(net, self.graph(trainer, net))  # the optimiser's momentum has moved them
+        self.remask(trainer, net, self.plan, self.keep)
+
+
+class GradualMasks(Masking):
+    """Masks nothing at first, and more with every update, until the budget is reached.
+
+    Args:
+        plan: `Verbs.plan`.
+        keep: The budget's share.
+        until: Share of the steps after which the masks stay.
+        updates: How often they change.
+        epochs: Of the fit.
+
+    Attributes:
+        settled: Epochs after which the masks stay.
+    """
+
+    def __init__(self, plan: MakePlan, *, keep: float, until: float, updates: int, epochs: int) -> None:
+        self.plan = plan
+        self.keep = keep
+        self.until = until
+        self.updates = updates
+        self.settled = settled(until, epochs)
+
+    def share(self, along: float) -> float:
+        """What stays when that share of the updates is done: Zhu and Gupta's cubic."""
+        return self.keep if along == 1 else self.keep + (1 - self.keep) * (1 - along) ** 3
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        along = update_steps(total_steps(trainer), self.until, self.updates).get(trainer.global_step)
+        if along == 0:
+            open_all(net_of(pl_module))
+        elif along is not None:
+            self.remask(trainer, net_of(pl_module), self.plan, self.share(along))
+
+
+def checked_updates(until: float, updates: int) -> tuple[float, int]:
+    """The options `until` and `updates`, if they are what they can be.
+
+    Raises:
+        RsPruneError: When the share is not above 0 and up to 1, or there would be no update.
+    """
+    if not 0 < until <= 1:
+        raise RsPruneError(f"schedule.until={until}: must be above 0 and up to 1, a share of the training steps")
+    if not isinstance(updates, int) or updates < 1:
+        raise RsPruneError(f"schedule.updates={updates}: must be a whole number of at least 1")
+    return until, updates
+
+
+def update_steps(total: int, until: float, updates: int) -> dict[int, float]:
+    """Before which steps masks change -> the share of the updates that is done then, from 0 at the first step to 1.
+
+    Where there are fewer steps than updates, several fall into one. The last comes before the last step at latest.
+    """
+    end = min(math.ceil(until * total - 1e-9), total - 1)
+    return {-(-number * end // updates): number / updates for number in range(updates + 1)}
+
+
+def settled(until: float, epochs: int) -> int:
+    """How many epochs it takes until masks no longer change."""
+    return math.ceil(until * epochs - 1e-9)
+
+
+def total_steps(trainer: pl.Trainer) -> int:
+    return int(trainer.estimated_stepping_batches)
 
 
 def net_of(pl_module: pl.LightningModule) -> nn.Module:
@@ -86,9 +156,14 @@ def open_all(net: nn.Module) -> None:
 
 
 @torch.no_grad()
-def zero_filters(net: nn.Module, graph: Graph) -> None:
-    """Sets the filters of masked channels to zero, their norms untouched; in place."""
-    groups = {group.name: group for group in graph.groups}
+def zero_masked(net: nn.Module, graph: Graph) -> None:
+    """Sets masked weights, and the filters of masked channels, to zero, norms untouched; in place."""
+    for _, name, module, mask in masks(net):
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            weight = original(module, name)
+            assert weight is not None
+            weight.mul_(mask.mask)
+    groups = {group.name: group for group in graph.all}
     for edit in masked_channels(net, graph):
         group = groups[edit.group]
         for member in group.members:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from rs_prune.deploy.latency import machine_alone
 from rs_prune.errors import RsPruneError
 from rs_prune.training import datamodule
 from rs_prune.training.augment import dihedral, draws
-from rs_prune.training.callbacks import Checkpoint
+from rs_prune.training.callbacks import EARLY, Checkpoint
 from rs_prune.training.datamodule import SceneData
 from rs_prune.training.fit import Recipe, evaluate, fit, recalibrate
 from rs_prune.training.task import Classifier, one_cycle
@@ -94,7 +94,14 @@ def make_recipe(**options: Any) -> Recipe:
     return Recipe(**{**words, **options})
 
 
-def run(net: nn.Module, data: SceneData, folder: Path, epochs: int = EPOCHS, **options: Any) -> list[dict[str, float]]:
+def run(
+    net: nn.Module,
+    data: SceneData,
+    folder: Path,
+    epochs: int = EPOCHS,
+    callbacks: Sequence[pl.Callback] = (),
+    **options: Any,
+) -> list[dict[str, float]]:
     return fit(
         net,
         data,
@@ -103,6 +110,7 @@ def run(net: nn.Module, data: SceneData, folder: Path, epochs: int = EPOCHS, **o
         folder=folder,
         label="test",
         logger=lambda: False,
+        callbacks=callbacks,
     )
 
 
@@ -388,7 +396,7 @@ def test_checkpoints_hold_plain_values(tmp_path: Path) -> None:
     run(make_net(), make_data(), tmp_path, epochs=2)
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert {key for key in state["state_dict"] if key.startswith("net.")}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "last.ckpt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "early.safetensors", "last.ckpt"]
 
 
 # ------------------------------------------------------------------------------------------ NaN
@@ -464,6 +472,63 @@ def test_of_equal_epochs_the_earlier_is_kept(kept: Any, tmp_path: Path) -> None:
     assert len({row["val_accuracy"] for row in history}) == 1
     assert same(net.state_dict(), kept[0])
     assert not same(kept[0], kept[3])
+
+
+@pytest.mark.parametrize(("settled", "first"), [(0, 0), (2, 2), (3, 3), (4, 3)])  # 4: the last epoch at least
+def test_epochs_in_which_a_callback_shapes_the_net_are_not_selected(
+    settled: int, first: int, kept: Any, tmp_path: Path
+) -> None:
+    class Shaping(pl.Callback):
+        def __init__(self) -> None:
+            self.settled = settled
+            self.starts: list[int] = []
+
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            self.starts.append(trainer.current_epoch)
+
+    shaping, net = Shaping(), make_net(dropout=0.0)
+    history = run(
+        net, make_data(), tmp_path, epochs=4, selection="val", loss=loss_that_turns(3), callbacks=[shaping],
+        optimizer=partial(torch.optim.SGD, lr=1.0),
+    )  # fmt: skip
+    assert shaping.starts == [0, 1, 2, 3]
+    accuracies = [row["val_accuracy"] for row in history]
+    best = max(range(first, 4), key=lambda epoch: (accuracies[epoch], -epoch))
+    assert same(net.state_dict(), kept[best])
+    assert settled == 0 or accuracies[0] > max(accuracies[first:])  # it would have been the first
+
+
+@pytest.mark.parametrize(("epochs", "early"), [(1, 1), (3, 1), (19, 1), (20, 2)])
+def test_the_weights_after_the_first_tenth_are_kept(epochs: int, early: int, kept: Any, tmp_path: Path) -> None:
+    run(make_net(), make_data(train=9, val=3), tmp_path, epochs=epochs)
+    found = load_file(tmp_path / EARLY)
+    assert same(dict(sorted(found.items())), dict(sorted(kept[early - 1].items())))
+
+
+def test_early_weights_are_there_after_an_interruption(undisturbed: Any, kept: Any, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(make_net(dropout=0), make_data(), tmp_path, loss=loss_that_stops(7))
+    run(make_net(dropout=0), make_data(), tmp_path)
+    assert same(dict(sorted(load_file(tmp_path / EARLY).items())), dict(sorted(kept[0].items())))
+
+
+def test_a_teacher_teaches_and_learns_nothing(tmp_path: Path) -> None:
+    taught: list[Tensor] = []
+
+    class Distil:
+        teacher = True
+
+        def __call__(self, logits: Tensor, labels: Tensor, theirs: Tensor) -> Tensor:
+            taught.append(theirs)
+            return F.mse_loss(logits, theirs)
+
+    teacher, net = make_net(seed=5).eval(), make_net()
+    before = copy.deepcopy(teacher.state_dict())
+    history = run(net, make_data(), tmp_path, loss=Distil(), teacher=teacher)
+    assert same(teacher.state_dict(), before)
+    assert all(not logits.requires_grad for logits in taught)
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert set(load_file(tmp_path / "best.safetensors")) == set(net.state_dict())
 
 
 # --------------------------------------------------------------------------------- measurements
