@@ -242,15 +242,20 @@ class Place:
 
     Attributes:
         layer: The norm or convolution whose output is gated.
-        channels: How many channels that output has.
-        group: The coupled group they belong to.
-        conv: The convolution whose filters make them.
+        units: Which channel (or bundle) of the group each channel of that output belongs to.
+        group: The coupled group.
+        conv: The convolution whose filters make these channels.
     """
 
     layer: str
-    channels: int
+    units: tuple[int, ...]
     group: str
     conv: str
+
+    @property
+    def channels(self) -> int:
+        """How many channels the output has."""
+        return len(self.units)
 
 
 class Attention(Protocol):
@@ -321,7 +326,10 @@ class Sight:
 
 
 class Granularity(Protocol):
-    """What is removed: makes the plan that leaves `keep` of `dense`."""
+    """What is removed: makes the plan that leaves `keep` of `dense`.
+
+    One that ranks single weights has `ranks_weights = True`: criteria then measure every convolution and linear layer.
+    """
 
     def __call__(self, sight: Sight) -> Plan: ...
 
@@ -329,10 +337,13 @@ class Granularity(Protocol):
 class Scope(Protocol):
     """Turns scores into one order of removal: smaller priority goes first.
 
-    `saved` gives the MACs that one channel of a group saves in the net as it is.
+    `saved` gives the MACs that one channel of a group saves in the net as it is, `groups` what those channels are.
+    Within a group a channel that scores lower never has the greater priority. A scope that reads files names them in
+    an attribute `reads`, so that a run's digest depends on what is in them.
+    One that ranks single weights too says in an attribute `weights` which compete: those of a `layer`, or of the `net`.
     """
 
-    def __call__(self, scores: Scores, saved: Mapping[str, float]) -> Scores: ...
+    def __call__(self, scores: Scores, saved: Mapping[str, float], groups: Sequence[Group]) -> Scores: ...
 
 
 class Budget(Protocol):
@@ -412,14 +423,19 @@ class Record:
         choices: The words of the run: dataset, net, attention, criterion, granularity, schedule, scope,
             budget, keep, seed, epochs, finetune_epochs, selection.
         config: The resolved configuration.
-        accuracy: Stage (`dense`, `folded`, `raw`, `recalibrated`, `final`) -> {"val": …, "test": …}.
+        accuracy: Stage (`dense`, or `closed` where gates were closed while the dense net trained; `folded`, `raw`,
+            `recalibrated`, `final`) -> {"val": …, "test": …}.
         per_class: Stage (`dense`, `final`) -> class -> test accuracy.
-        cost: `dense`, `pruned`, `predicted` -> {"params", "macs", "channels"}; the first two have "size_mb".
+        cost: `dense`, `pruned`, `predicted` -> {"params", "macs", "channels"}; the first two have "size_mb", and what
+            remains where zeros cost nothing: "nonzero" (parameters), "sparse_macs", "compressed_mb". The predicted
+            cost of a plan of single weights is that.
         latency: `dense`, `pruned` -> {"median_ms", "iqr_ms", "threads", "batch"}. Volatile.
-        checks: `mask_error` (max abs difference of logits), `mean_gate_error` (relative).
+        checks: `mask_error` (max abs difference of logits; None where only weights were masked), `mean_gate_error`
+            (relative).
         plans: The plans in the order of their removal.
         split: Sizes of the parts, digest of the lists, duplicates found.
-        training: Curves of both fits: a list of {"epoch", "loss", "val_accuracy", …} each; training MACs.
+        training: Curves of the fits: lists of {"epoch", "loss", "val_accuracy", …}; training MACs (`dense`: 0 where the
+            schedule started from scratch).
         times: Seconds of every stage. Volatile.
         versions: Of the libraries. Volatile.
         git: Commit and whether the tree was dirty. Volatile.
@@ -436,7 +452,7 @@ class Record:
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
     cost: dict[str, dict[str, float]] = field(default_factory=dict)
     latency: dict[str, dict[str, float]] = field(default_factory=dict)
-    checks: dict[str, float] = field(default_factory=dict)
+    checks: dict[str, float | None] = field(default_factory=dict)
     plans: list[dict[str, Any]] = field(default_factory=list)
     split: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)

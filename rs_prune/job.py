@@ -28,12 +28,12 @@ RESULTS_VERSION = 2
 """Part of every digest: raised when a change of the code changes results."""
 
 DENSE_KEYS = (
-    "model", "attention", "attach", "dense_loss", "penalty", "optimizer", "warmup", "augment", "batch_size", "epochs", "seed",
-    "selection",
+    "model", "attention", "attach", "dense_loss", "penalty", "optimizer", "warmup", "augment", "batch_size", "epochs",
+    "seed", "selection",
 )  # fmt: skip
 CELL_KEYS = (
-    "criterion", "granularity", "scope", "budget", "schedule", "loss", "finetune_epochs", "finetune", "observe", "recalibrate",
-    "mask_check",
+    "criterion", "granularity", "scope", "budget", "schedule", "loss", "finetune_epochs", "finetune", "observe",
+    "recalibrate", "mask_check",
 )  # fmt: skip
 
 
@@ -107,7 +107,9 @@ class Job:
     @cached_property
     def cell_id(self) -> str:
         """Digest of everything the run's record depends on."""
-        return digest([self.dense_id, {key: self.plain[key] for key in CELL_KEYS}, self.choices])
+        paths = getattr(self.scope, "reads", ())
+        read = [digest(path.read_bytes().hex()) if path.is_file() else None for path in paths]
+        return digest([self.dense_id, {key: self.plain[key] for key in CELL_KEYS}, self.choices, *read])
 
     @cached_property
     def choices(self) -> dict[str, Any]:
@@ -131,7 +133,9 @@ class Job:
     def fresh_net(self) -> nn.Module:
         """A fresh net with its attention attached. The net's own weights do not depend on the attention."""
         net = self.bare_net()
-        places = trace(net, self.data.example()).places(self.cfg.attach.shortcuts)
+        places = trace(net, self.data.example()).places(
+            self.cfg.attach.shortcuts or getattr(self.attention, "shortcuts", False)
+        )
         torch.manual_seed(self.cfg.seed + 1)
         attach(net, places, self.attention)
         return net
@@ -147,8 +151,14 @@ class Job:
     def recipe(self, lr_factor: float = 1.0, *, loss: str = "loss", teacher: nn.Module | None = None) -> Recipe:
         """How to train: with `lr_factor` of the learning rate, and the loss at that key of the configuration."""
         cfg = self.cfg
+        made = build(cfg[loss], loss)
+        if getattr(made, "teacher", False) and loss == "dense_loss":
+            raise RsPruneError(
+                "dense_loss: learns from the trained dense net, which is not there yet; choose another with "
+                "loss@dense_loss=cross_entropy"
+            )
         return Recipe(
-            loss=build(cfg[loss], loss),
+            loss=made,
             teacher=teacher,
             optimizer=build(cfg.optimizer, "optimizer", lr=cfg.optimizer.lr * lr_factor),
             warmup=cfg.warmup,
