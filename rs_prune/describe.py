@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from rs_prune.contracts import Record
-from rs_prune.deploy.artifact import size_mb
+from rs_prune.deploy.artifact import compressed_mb, size_mb
 from rs_prune.job import Job
-from rs_prune.pruning.cost import measure
+from rs_prune.pruning.cost import filters, measure, sparse
 from rs_prune.pruning.graph import trace
 from rs_prune.results import provenance
 from rs_prune.results.records import UNRECORDED
@@ -34,18 +34,23 @@ def blank_record(job: Job, *, status: str, reason: str = "") -> Record:
 
 
 def costs(net: nn.Module, example: Tensor) -> dict[str, float]:
+    """What a net takes as it is stored and run; and what it would take where zeros cost nothing."""
     macs, params = measure(net, example)
-    channels = sum(group.channels for group in trace(net, example).groups)
-    return {"macs": macs, "params": params, "channels": channels, "size_mb": size_mb(net)}
-
-
-def training_macs(job: Job, record: Record) -> dict[str, float]:
-    """Multiply-adds of training, taking a backward pass as two forward passes; branches not counted."""
-    images = 3 * len(job.data.parts.train)
+    sparse_macs, nonzero = sparse(net, example)
     return {
-        "dense": images * record.cost["dense"]["macs"] * job.cfg.epochs,
-        "finetune": images * record.cost["pruned"]["macs"] * job.cfg.finetune_epochs,
+        "macs": macs,
+        "params": params,
+        "channels": sum(map(filters, trace(net, example).groups)),
+        "size_mb": size_mb(net),
+        "nonzero": nonzero,
+        "sparse_macs": sparse_macs,
+        "compressed_mb": compressed_mb(net),
     }
+
+
+def training_macs(job: Job, net: nn.Module, epochs: int) -> int:
+    """Multiply-adds of training a bare net; a backward pass counts as two forward passes, masked weights as others."""
+    return 3 * len(job.data.parts.train) * epochs * measure(net.cpu(), job.data.example())[0]
 
 
 def split_facts(job: Job) -> dict[str, Any]:

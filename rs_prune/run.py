@@ -76,7 +76,8 @@ def prune(job: Job) -> Record:
     record.per_class = {"dense": dense["per_class"], "final": final_classes}
     record.checks = {"mask_error": notes.mask_error, "mean_gate_error": dense["mean_gate_error"]}
     record.split = split_facts(job)
-    record.training = {"dense": dense["history"], "finetune": notes.history, "macs": training_macs(job, record)}
+    spent = {"dense": training_macs(job, plain, job.cfg.epochs) if start is net else 0, "finetune": notes.training_macs}
+    record.training = {"dense": dense["history"], "finetune": notes.history, "macs": spent}
     record.times = notes.times
     publish(job, record)
     save_net(small, job.store.net_folder(job.cell_id), card(job, notes.plans))

@@ -7,21 +7,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rs_prune.contracts import Batch, Edit, MaskWeights, Plan, Sight, Verbs
+from rs_prune.contracts import Batch, Criterion, Edit, MaskWeights, Plan, Sight, Verbs
+from rs_prune.describe import training_macs
 from rs_prune.errors import DoesNotApply, RsPruneError
 from rs_prune.job import Job
 from rs_prune.pruning.cost import CostModel, measure, sparse
-from rs_prune.pruning.gate import bare, detach, observe
+from rs_prune.pruning.gate import bare, detach, gates, observe
 from rs_prune.pruning.graph import Graph, trace
 from rs_prune.pruning.masking import bake, hold, masked_channels, masked_weights
 from rs_prune.pruning.scores import evidence
 from rs_prune.pruning.surgery import mask_error, remove
+from rs_prune.pruning.weights import weight_layers
 from rs_prune.results.provenance import Clock
 from rs_prune.training.callbacks import EARLY
 from rs_prune.training.fit import evaluate, fit, recalibrate
@@ -33,11 +36,12 @@ class Notes:
 
     batch: Batch
     rehearsal: bool = False
-    mask_error: float = 0.0
+    mask_error: float | None = None  # of runs that only mask weights there is none
     plans: list[dict[str, Any]] = field(default_factory=list)
     accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
     history: list[list[dict[str, float]]] = field(default_factory=list)
     times: dict[str, float] = field(default_factory=dict)
+    training_macs: int = 0
 
     def clock(self, stage: str) -> Clock:
         return Clock(self.times, stage)
@@ -72,16 +76,16 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
         with notes.clock("observe"):
             count = observe(net.to(device), images(cfg.observe.images))
             plain, graph = graph_of(net)
-            look: Callable[..., dict[str, Any]] | None = getattr(job.criterion, "measure", None)
-            measured = look(bake(net), graph.sites(), images(job.criterion.images)) if look else {}  # type: ignore[attr-defined]
+            whole = getattr(job.granularity, "ranks_weights", False)
+            found = measured(job.criterion, net, graph, images, weight_layers(plain) if whole else ())
         with notes.clock("plan"):
             net.cpu()
             return job.granularity(
                 Sight(
                     net=plain,
                     graph=graph,
-                    cost=CostModel(plain, graph.groups, data.example()),
-                    evidence=evidence(net, graph, seed=cfg.seed, images=count, measured=measured),
+                    cost=CostModel(plain, graph.groups, data.example(), graph.hidden),
+                    evidence=evidence(net, graph, seed=cfg.seed, images=count, measured=found),
                     criterion=job.criterion,
                     scope=job.scope,
                     budget=job.budget,
@@ -103,16 +107,16 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
     def remove_(net: nn.Module, plan: Plan) -> nn.Module:
         net = net.cpu()
         with notes.clock("remove"):
-            plain, graph = graph_of(net)
+            graph = graph_of(net)[1]
             if any(isinstance(edit, MaskWeights) for edit in plan.edits):
                 small = hold(net, plan, graph)
                 reached = sparse(bake(bare(small)), data.example())
             else:
                 net = bake(net)
                 images = notes.batch["image"].cpu()
-                error = mask_error(detach(net), plan, graph.groups, images, tolerance=cfg.mask_check.tolerance)
-                notes.mask_error = max(notes.mask_error, error)
-                small = remove(net, plan, graph.groups)
+                error = mask_error(detach(net), plan, graph.all, images, tolerance=cfg.mask_check.tolerance)
+                notes.mask_error = max(notes.mask_error or 0.0, error)
+                small = remove(net, plan, graph.all)
                 reached = measure(bare(small), data.example())
         if reached != (plan.predicted.macs, plan.predicted.params):
             raise RsPruneError("plan: the pruned net does not cost what was predicted; please report this net")
@@ -126,11 +130,12 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
 
     def masked(net: nn.Module) -> Plan:
         plain, graph = graph_of(net)
-        cost = CostModel(plain, graph.groups, data.example())
+        cost = CostModel(plain, graph.groups, data.example(), graph.hidden)
         edits: tuple[Edit, ...] = masked_channels(net, graph)
         if edits:
             gone = {edit.group: len(edit.channels) for edit in edits}  # type: ignore[union-attr]
-            return Plan(edits, cost.predict(cost.channels - [gone.get(name, 0) for name in cost.names]))
+            left = [count - gone.get(name, 0) for name, count in zip(cost.names, cost.channels.tolist(), strict=True)]
+            return Plan(edits, cost.predict(np.array(left, np.int64)))
         macs, params = sparse(plain, data.example())
         return Plan(masked_weights(net), replace(cost.dense(), macs=macs, params=params))
 
@@ -139,7 +144,7 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
     ) -> nn.Module:
         if notes.rehearsal:
             return net
-        if cfg.recalibrate.images and not scratch:
+        if cfg.recalibrate.images and notes.plans:  # some schedules train before anything is removed
             net = recalibrate(net, data, cfg.recalibrate.images, device)
             notes.accuracy["recalibrated"], _ = accuracies(job, net)
         words = job.choices
@@ -157,6 +162,8 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
                     callbacks=callbacks,
                 )
             )
+        notes.training_macs += training_macs(job, bake(bare(net)), epochs)
+        observe(net.to(device), images(cfg.observe.images))  # a schedule may fold the gates next
         return net
 
     def early() -> nn.Module:
@@ -179,6 +186,27 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
     )
 
 
+def measured(
+    criterion: Criterion,
+    net: nn.Module,
+    graph: Graph,
+    images: Callable[[int | None], Iterator[Batch]],
+    layers: Sequence[str] = (),
+) -> dict[str, Tensor]:
+    """What the criterion measures by itself, by layer; nothing if it needs no data.
+
+    Args:
+        criterion: The criterion.
+        net: The net as it is, gated and masked, on the device of the images.
+        graph: The graph of the bare net.
+        images: How many (None: all) -> batches of training images.
+        layers: Layers to measure besides the prunable ones.
+    """
+    look: Callable[..., dict[str, Tensor]] | None = getattr(criterion, "measure", None)
+    sites = {layer: layer for layer in layers} | graph.sites()
+    return look(bake(net), sites, images(criterion.images)) if look else {}  # type: ignore[attr-defined]
+
+
 def accuracies(job: Job, net: nn.Module) -> tuple[dict[str, float], dict[str, float]]:
     """Accuracy on validation and test data, and per class on test data. No choice is made from the latter."""
     val, _ = evaluate(net, job.data, "val", job.device)
@@ -187,16 +215,20 @@ def accuracies(job: Job, net: nn.Module) -> tuple[dict[str, float], dict[str, fl
 
 
 def dense_facts(job: Job, net: nn.Module) -> dict[str, Any]:
-    """Accuracies of the gated net and of its folded copy, and how far their logits differ."""
+    """Accuracies of the gated net and of its folded copy, and how far their logits differ.
+
+    A net some of whose gates are closed for good is no dense net any more: its accuracy is called `closed`.
+    """
     dense, per_class = accuracies(job, net)
     net = net.to(job.device)
     seen = observe(net, job.data.batches("train", limit=job.cfg.observe.images, device=job.device))
     if not seen:
         return {"accuracy": {"dense": dense, "folded": dense}, "per_class": per_class, "mean_gate_error": 0.0}
+    stage = "closed" if any((gate.mean == 0).any() for _, gate in gates(net)) else "dense"
     plain = detach(net)
     folded, _ = accuracies(job, plain)
     with torch.inference_mode():
         images = next(job.data.batches("val", limit=256, device=job.device))["image"]
         gated, flat = net.eval()(images), plain.eval()(images)
     error = float((gated - flat).norm() / gated.norm())
-    return {"accuracy": {"dense": dense, "folded": folded}, "per_class": per_class, "mean_gate_error": error}
+    return {"accuracy": {stage: dense, "folded": folded}, "per_class": per_class, "mean_gate_error": error}

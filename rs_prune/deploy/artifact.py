@@ -12,7 +12,8 @@ from torch import nn
 
 from rs_prune.errors import RsPruneError
 from rs_prune.model.timm_net import TimmNet
-from rs_prune.pruning.surgery import replay
+from rs_prune.pruning.masking import check_masked
+from rs_prune.pruning.surgery import plan_from, replay
 from rs_prune.results.files import whole
 from rs_prune.results.store import read_json, write_json
 
@@ -37,7 +38,8 @@ def save_net(net: nn.Module, folder: Path, card: dict[str, Any]) -> None:
 def load_net(folder: str | Path) -> nn.Module:
     """Rebuilds a pruned net, bit for bit, from the folder that a run left under `<out>/nets/`.
 
-    The dense net is built, the plans are replayed on it, and the weights are loaded strictly.
+    The dense net is built, the plans are replayed on it, and the weights are loaded strictly; single weights that the
+    plans hold at zero are stored as zeros, and checked to be.
 
     Returns:
         The net in evaluation mode. Its input is (N, bands, H, W): stored values * scale, minus mean, over std
@@ -56,6 +58,7 @@ def load_net(folder: str | Path) -> nn.Module:
         net = TimmNet(name=model["name"], kwargs=model["kwargs"])(len(card["classes"]), len(card["bands"]))
         net = replay(net, card["plans"], torch.zeros(1, len(card["bands"]), *card["size"]))
         net.load_state_dict(load_file(folder / WEIGHTS), strict=True)
+        check_masked(net, map(plan_from, card["plans"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RsPruneError(f"{folder / CARD}: not a description of a pruned net ({error})") from error
     except RsPruneError as error:
@@ -70,6 +73,17 @@ def save_weights(net: nn.Module, path: Path) -> None:
     """Writes the net's state as safetensors; a whole file or none."""
     with whole(path) as draft:
         save_file({name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}, draft)
+
+
+def compressed_mb(net: nn.Module) -> float:
+    """Size of the net's values with zeros left out, in 10^6 bytes.
+
+    Each tensor takes one bit a value, which says whether it is zero, and the values that are not; or, where that is
+    no less, all its values as they are. (What a general compressor makes of it depends on its version.)
+    """
+    values = net.state_dict().values()
+    bits = (-(-v.numel() // 8) + int(v.count_nonzero()) * v.element_size() for v in values)
+    return float(sum(min(short, v.numel() * v.element_size()) for short, v in zip(bits, values, strict=True))) / 1e6
 
 
 def size_mb(net: nn.Module) -> float:

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rs_prune.contracts import Cost, Group
 from rs_prune.errors import RsPruneError
+from rs_prune.pruning.layers import BATCH_NORMS, bare_parameters, is_layer_norm, width
 
 Ints = NDArray[np.int64]
 
@@ -65,19 +66,31 @@ class CostModel:
 
     Args:
         net: The bare net the groups were traced on.
-        groups: Its groups.
+        groups: Its groups of filters.
         example: (1, C, H, W) input.
+        hidden: Its groups of hidden units. They come after the others; `Cost.channels` counts filters only.
+
+    Attributes:
+        channels: (groups,) channels of each group; bundles where grouped convolutions tie channels together.
+        names: The groups' names.
+        positions: How often each convolution's kernel or linear layer's matrix is applied to one image, in the
+            order in which they first run.
     """
 
-    def __init__(self, net: nn.Module, groups: Sequence[Group], example: Tensor) -> None:
+    def __init__(self, net: nn.Module, groups: Sequence[Group], example: Tensor, hidden: Sequence[Group] = ()) -> None:
+        each = [filters(group) // group.channels for group in groups]
+        self._filters: Ints = np.array([*each, *[0] * len(hidden)], dtype=np.int64)
+        groups = (*groups, *hidden)
         self.channels: Ints = np.array([group.channels for group in groups], dtype=np.int64)
         self.names = tuple(group.name for group in groups)
-        positions = _positions(net, example)
-        layers = {
+        self.example = example
+        self.positions = positions = _positions(net, example)
+        layers: dict[str, nn.Module | nn.Parameter] = {
             name: module
             for name, module in net.named_modules()
-            if isinstance(module, (nn.Conv2d, nn.Linear, nn.modules.batchnorm._BatchNorm))
+            if isinstance(module, (nn.Conv2d, nn.Linear, *BATCH_NORMS)) or is_layer_norm(module)
         }
+        layers |= bare_parameters(net)
         rows = {name: row for row, name in enumerate(layers)}
         shape = (len(layers), len(groups))
         self._loss = {"out": np.zeros(shape, np.int64), "in": np.zeros(shape, np.int64)}
@@ -91,11 +104,14 @@ class CostModel:
         self._extra: Ints = np.zeros(len(layers), np.int64)  # parameters per out: bias, or a norm's affine
         for name, layer in layers.items():
             row = rows[name]
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                self._out[row] = layer.num_features
-                self._extra[row] = 2 * int(layer.affine)
+            if isinstance(layer, nn.Parameter):
+                self._out[row], self._extra[row] = layer.numel(), 1
                 continue
-            self._out[row], self._in[row] = layer.weight.shape[:2]  # a group's inputs only
+            self._out[row] = width(layer)
+            if not isinstance(layer, (nn.Conv2d, nn.Linear)):
+                self._extra[row] = (layer.weight is not None) + (layer.bias is not None)
+                continue
+            self._in[row] = layer.weight.shape[1]  # a group's inputs only
             self._area[row] = layer.weight[0, 0].numel()
             self._taps[row] = self._area[row] * positions.get(name, 0)
             self._extra[row] = int(layer.bias is not None)
@@ -111,8 +127,19 @@ class CostModel:
         return Cost(
             macs=int((pairs * self._taps).sum()),
             params=int((pairs * self._area + out * self._extra).sum()) + self._rest,
-            channels=int(kept.sum()),
+            channels=int((self._filters * kept).sum()),
         )
+
+    def expected_macs(self, kept: Tensor) -> Tensor:
+        """Multiply-adds after each group keeps `kept` (groups,) channels, which may be fractions; differentiable."""
+
+        def tensor(values: Ints) -> Tensor:
+            return torch.from_numpy(values).double()
+
+        removed = tensor(self.channels) - kept
+        out = tensor(self._out) - tensor(self._loss["out"]) @ removed
+        into = tensor(self._in) - tensor(self._loss["in"]) @ removed
+        return (out * into * tensor(self._taps)).sum()
 
     def dense(self) -> Cost:
         return self.predict(self.channels)
@@ -125,6 +152,11 @@ class CostModel:
             name: float(full - self.predict(self.channels - unit[column]).macs)
             for column, name in enumerate(self.names)
         }
+
+
+def filters(group: Group) -> int:
+    """How many filters a group has: its channels, or those of its first member where they are bundles."""
+    return len(group.members[0].index)
 
 
 def _positions(net: nn.Module, example: Tensor) -> dict[str, int]:

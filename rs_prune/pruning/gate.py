@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,8 +76,8 @@ class Gated(nn.Module):
             raise RsPruneError("the gates were never observed; observe(net, batches) before detach(net)")
         with torch.no_grad():
             for name in ("weight", "bias"):
-                masked = parametrize.is_parametrized(self.inner, name)
-                value = self.inner.parametrizations[name].original if masked else getattr(self.inner, name)  # type: ignore[index]
+                masks: Any = self.inner.parametrizations if parametrize.is_parametrized(self.inner, name) else None
+                value = masks[name].original if masks else getattr(self.inner, name)
                 if isinstance(value, Tensor):
                     value.mul_(self.mean.view(-1, *[1] * (value.dim() - 1)))
         return self.bare()

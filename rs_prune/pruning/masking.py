@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import base64
 import copy
+import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rs_prune.contracts import MaskWeights, Plan, RemoveChannels
-from rs_prune.errors import RsPruneError
+from rs_prune.errors import DoesNotApply, RsPruneError
 from rs_prune.pruning.gate import inner
 from rs_prune.pruning.graph import Graph
+from rs_prune.pruning.layers import channel_dim, is_layer_norm, owner
 from rs_prune.pruning.surgery import cuts
 
 Masks = dict[tuple[str, str], Tensor]
@@ -57,30 +59,40 @@ def hold(net: nn.Module, plan: Plan, graph: Graph) -> nn.Module:
 
 
 def masks_of(net: nn.Module, plan: Plan, graph: Graph) -> Masks:
-    """The masks that stand for a plan: of single weights, or of every norm (or norm-free layer) that puts a channel out.
+    """The masks that stand for a plan: of single weights, or of every norm (or norm-free layer) that makes a channel.
 
     The masks of a channel plan cover every layer of every group, those that lose nothing too.
+
+    Raises:
+        DoesNotApply: When the plan removes blocks, or channels that a norm over them mixes.
     """
     found: Masks = {}
     for edit in plan.edits:
         if isinstance(edit, MaskWeights):
             found[edit.layer, "weight"] = unpack(edit)
         elif not isinstance(edit, RemoveChannels):
-            raise RsPruneError("plan: blocks are removed, not masked; choose a schedule that removes, such as one_shot")
+            raise DoesNotApply(
+                "granularity=layers: blocks are removed, not masked; choose a schedule that removes, such as one_shot"
+            )
     if found:
         return found
-    gone = cuts(plan, graph.groups)
-    for group in graph.groups:
+    gone = cuts(plan, graph.all)
+    for group in graph.all:
         for touched in group.touched:
-            layer = touched.layer
-            if touched.side != "out" or layer in graph.norms:
+            if touched.side != "out" or touched.layer in graph.norms:
                 continue
-            for name in ("weight", "bias"):
-                value = getattr(inner(net.get_submodule(layer)), name, None)
+            place, names = owner(net, touched.layer)
+            index = torch.tensor(sorted(gone.get((touched.layer, "out"), ())), dtype=torch.int64)
+            if len(index) and is_layer_norm(inner(net.get_submodule(place))):
+                raise DoesNotApply(
+                    f"model: {place} is a norm over its channels, which would see masked ones as zeros; choose a "
+                    "schedule that removes, such as one_shot or iterative"
+                )
+            for name in names:
+                value = getattr(inner(net.get_submodule(place)), name, None)
                 if isinstance(value, Tensor):
                     keep = torch.ones(value.shape, dtype=torch.bool)
-                    keep[sorted(gone.get((layer, "out"), ()))] = False
-                    found[layer, name] = keep
+                    found[place, name] = keep.index_fill_(channel_dim(value, names), index, False)
     return found
 
 
@@ -127,16 +139,20 @@ def masked_channels(net: nn.Module, graph: Graph) -> tuple[RemoveChannels, ...]:
     """The channel edits that the net's masks stand for."""
     zero = {(layer, name): mask.mask == 0 for layer, name, _, mask in masks(net)}
     edits = []
-    for group in graph.groups:
+    for group in graph.all:
         closed = torch.ones(group.channels, dtype=torch.bool)
         for touched in group.touched:
             if touched.side == "out" and touched.layer not in graph.norms:
-                gone = zero.get((touched.layer, "weight"))
-                if gone is None:
-                    closed[:] = False
-                    continue
-                gone = gone.flatten(1).all(1) if gone.dim() > 1 else gone
-                closed &= torch.stack([gone[list(positions)].all().cpu() for positions in touched.index])
+                place, names = owner(net, touched.layer)
+                for name in names:
+                    if getattr(inner(net.get_submodule(place)), name, None) is None:
+                        continue
+                    gone = zero.get((place, name))
+                    if gone is None:  # masks of single weights leave biases alone
+                        closed[:] = False
+                        break
+                    gone = gone.movedim(channel_dim(gone, names), 0).flatten(1).all(1) if gone.dim() > 1 else gone
+                    closed &= torch.stack([gone[list(positions)].all().cpu() for positions in touched.index])
         if closed.any():
             edits.append(RemoveChannels(group.name, tuple(closed.nonzero().flatten().tolist())))
     return tuple(edits)
@@ -144,7 +160,27 @@ def masked_channels(net: nn.Module, graph: Graph) -> tuple[RemoveChannels, ...]:
 
 def masked_weights(net: nn.Module) -> tuple[MaskWeights, ...]:
     """The weight edits that the net's masks stand for."""
-    return tuple(pack(layer, mask.mask != 0) for layer, _, _, mask in masks(net))
+    return tuple(
+        pack(layer, mask.mask != 0)
+        for layer, name, module, mask in masks(net)
+        if name == "weight" and isinstance(module, (nn.Conv2d, nn.Linear))
+    )
+
+
+def check_masked(net: nn.Module, plans: Iterable[Plan]) -> None:
+    """Checks that the weights of a baked net are zero where plans say so; of several masks of a layer the last counts.
+
+    Raises:
+        RsPruneError: Naming the layer that is not in the net, has another shape, or holds a weight that should be zero.
+    """
+    edits = {edit.layer: edit for plan in plans for edit in plan.edits if isinstance(edit, MaskWeights)}
+    weights = dict(net.named_parameters())
+    for edit in edits.values():
+        keep, weight = unpack(edit), weights.get(f"{edit.layer}.weight")
+        if weight is None or weight.shape != keep.shape:
+            raise RsPruneError(f"plan: the net has no layer {edit.layer} with a weight of shape {tuple(keep.shape)}")
+        if bool(weight[~keep].any()):
+            raise RsPruneError(f"plan: layer {edit.layer} holds weights that the plan has taken out")
 
 
 @torch.no_grad()
@@ -154,12 +190,15 @@ def bake(net: nn.Module) -> nn.Module:
     for module in [module for *_, module, _ in masks(net)]:
         if not parametrize.is_parametrized(module):
             continue  # its other parameter came first
-        values = {name: getattr(module, name) for name in module.parametrizations}  # type: ignore[operator,union-attr]
+        values = {name: getattr(module, name) for name in module.parametrizations}  # type: ignore[union-attr]
         # PyTorch's own remove_parametrizations deletes attributes of the class, which copies share.
         del module.parametrizations
         module.__class__ = type(module).__bases__[0]
+        rest = dict(module._parameters)
+        module._parameters.clear()  # so that a weight comes before its bias again
         for name, value in values.items():
             module.register_parameter(name, nn.Parameter(value))
+        module._parameters.update(rest)
     return net
 
 
@@ -170,7 +209,16 @@ def pack(layer: str, keep: Tensor) -> MaskWeights:
 
 
 def unpack(edit: MaskWeights) -> Tensor:
-    """The mask of a plan's edit, True where the weight stays."""
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(edit.kept)), np.uint8)
-    flat = np.unpackbits(bits, count=int(np.prod(edit.shape))).astype(bool)
-    return torch.from_numpy(flat.reshape(edit.shape))
+    """The mask of a plan's edit, True where the weight stays.
+
+    Raises:
+        RsPruneError: When the edit does not hold a mask of its shape.
+    """
+    count = math.prod(edit.shape)
+    try:
+        bits = np.frombuffer(zlib.decompress(base64.b64decode(edit.kept, validate=True)), np.uint8)
+    except (ValueError, TypeError, zlib.error) as error:
+        raise RsPruneError(f"plan: the mask of layer {edit.layer} cannot be read ({error})") from error
+    if len(bits) != -(-count // 8):
+        raise RsPruneError(f"plan: the mask of layer {edit.layer} is not one of shape {edit.shape}")
+    return torch.from_numpy(np.unpackbits(bits, count=count).astype(bool).reshape(edit.shape))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rs_prune.contracts import Budget, Group, Plan, RemoveChannels, Scope, Scores
 from rs_prune.errors import RsPruneError
-from rs_prune.pruning.cost import CostModel
+from rs_prune.pruning.cost import CostModel, filters
 
 WINDOW = 0.01  # a plan may stay below its target by this share of the dense net's cost
 
@@ -33,27 +33,29 @@ def plan_channels(
 
     Args:
         scores: Group -> (channels,), higher = keep.
-        groups: The groups of the net as it is.
-        cost: The net's cost model.
+        groups: The groups that may lose channels.
+        cost: The net's cost model; what it knows beyond `groups` stays whole.
         scope: Makes one order of removal from the scores.
         budget: Which cost is limited.
         target: The cost to reach, in the budget's unit.
         tolerance: How far below the target the plan may land, in the budget's unit.
-        min_channels: Channels that every group keeps at least.
-        round_to: Kept channels are a multiple of this (a group that is smaller stays whole).
+        min_channels: Channels that every group keeps at least; bundles, where they are bundles.
+        round_to: Kept channels are a multiple of this, in filters (a group that is smaller stays whole).
 
     Raises:
-        RsPruneError: When no plan lands in [target - tolerance, target], with the nearest that does exist.
+        RsPruneError: When no plan lands in [target - tolerance, target], with the nearest that does exist. A target
+            above the budget's own, a step on the way, may be undershot by more.
     """
     dense = tolerance / WINDOW
     limit = target * (1 + 1e-12)  # a share written as a float must not lose a channel to rounding
-    priorities = scope(scores, cost.saved())
+    priorities = scope(scores, cost.saved(), groups)
     order, owner, value, size = _units(priorities, groups, min_channels, round_to)
     ranked = np.lexsort((np.arange(len(owner)), value))
-    owner, size = owner[ranked], size[ranked]
+    columns = np.array([cost.names.index(group.name) for group in groups], np.int64)
+    owner, size = columns[owner[ranked]], size[ranked]
 
     def kept(units: int) -> NDArray[np.int64]:
-        gone = np.bincount(owner[:units], weights=size[:units], minlength=len(groups))
+        gone = np.bincount(owner[:units], weights=size[:units], minlength=len(cost.names))
         return cost.channels - gone.astype(np.int64)
 
     def reached(counts: NDArray[np.int64]) -> int:
@@ -64,13 +66,13 @@ def plan_channels(
     if least > limit:
         raise RsPruneError(
             f"budget.keep={budget.keep:g}: cannot be reached; the least that can stay is "
-            f"{_offer(least, dense)} (granularity.min_channels={min_channels}, round_to={round_to})"
+            f"{offer(least, dense)} (granularity.min_channels={min_channels}, round_to={round_to})"
         )
     while low < high:  # cost falls with every unit that goes
         middle = (low + high) // 2
         low, high = (low, middle) if reached(kept(middle)) <= limit else (middle + 1, high)
     counts = kept(low)
-    open_groups = np.ones(len(groups), bool)
+    open_groups = np.isin(np.arange(len(cost.names)), columns)
     for unit in range(low - 1, -1, -1):
         group = owner[unit]
         if not open_groups.any():
@@ -81,20 +83,20 @@ def plan_channels(
                 counts[group] -= size[unit]
                 open_groups[group] = False
     predicted = cost.predict(counts)
-    if budget(predicted) < target - tolerance:
+    if budget(predicted) < target - tolerance and target <= budget.keep * dense * (1 + 1e-9):
         raise RsPruneError(
             f"budget.keep={budget.keep:g}: no plan lands within {WINDOW:.0%} below it; the nearest is "
-            f"budget.keep={_offer(budget(predicted), dense)}"
+            f"budget.keep={offer(budget(predicted), dense)}"
         )
     edits = tuple(
         RemoveChannels(group.name, tuple(sorted(order[column][: group.channels - count])))
-        for column, (group, count) in enumerate(zip(groups, counts.tolist(), strict=True))
+        for column, (group, count) in enumerate(zip(groups, counts[columns].tolist(), strict=True))
         if count < group.channels
     )
     return Plan(edits, predicted, target)
 
 
-def _offer(cost: int, dense: float) -> str:
+def offer(cost: int, dense: float) -> str:
     """A share that a user can type and that this cost fits into: four digits, rounded up."""
     return f"{math.ceil(cost / dense * 1e4 - 1e-9) / 1e4:.4f}"
 
@@ -112,14 +114,15 @@ def _units(
     size: list[int] = []
     for column, group in enumerate(groups):
         priority = priorities[group.name].double().numpy()
+        multiple = round_to // math.gcd(round_to, filters(group) // group.channels)
         ranked = np.argsort(priority, kind="stable")
         order.append(ranked.tolist())
         floor = max(min_channels, 1)
-        floor = -(-floor // round_to) * round_to
+        floor = -(-floor // multiple) * multiple
         start = 0
         while True:
             left = group.channels - start
-            step = left % round_to or round_to
+            step = left % multiple or multiple
             if left - step < floor:
                 break
             start += step

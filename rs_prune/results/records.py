@@ -33,6 +33,10 @@ VALUES: dict[str, tuple[str, ...]] = {
     "dense_val_accuracy": ("accuracy", "dense", "val"),
     "dense_latency_ms": ("latency", "dense", "median_ms"),
     "mean_gate_error": ("checks", "mean_gate_error"),
+    "nonzero": ("cost", "pruned", "nonzero"),
+    "sparse_macs": ("cost", "pruned", "sparse_macs"),
+    "size_mb": ("cost", "pruned", "size_mb"),
+    "compressed_mb": ("cost", "pruned", "compressed_mb"),
 }
 """Column -> where a record holds it; the order is that of `runs.csv`."""
 COLUMNS = (*CHOICES, *VALUES, "variant", "digest")

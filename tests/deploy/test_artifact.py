@@ -14,13 +14,16 @@ from safetensors.torch import load_file
 from torch import nn
 
 from rs_prune.budget.macs import MACs
+from rs_prune.contracts import Cost, Evidence, Plan, RemoveBlock, RemoveChannels
+from rs_prune.criterion.random import Random
 from rs_prune.deploy import artifact
-from rs_prune.deploy.artifact import CARD, WEIGHTS, load_net, save_net, save_weights, size_mb
+from rs_prune.deploy.artifact import CARD, WEIGHTS, compressed_mb, load_net, save_net, save_weights, size_mb
 from rs_prune.errors import RsPruneError
-from rs_prune.granularity.channels import Channels
 from rs_prune.model.timm_net import TimmNet
 from rs_prune.pruning.cost import CostModel
 from rs_prune.pruning.graph import trace
+from rs_prune.pruning.masking import bake, hold, pack
+from rs_prune.pruning.planner import WINDOW, plan_channels
 from rs_prune.pruning.surgery import remove
 from rs_prune.scope.local import Local
 
@@ -36,15 +39,17 @@ def _one_thread() -> None:
 def cut(net: nn.Module, keep: float, seed: int) -> tuple[nn.Module, dict[str, Any]]:
     graph = trace(net, EXAMPLE)
     cost = CostModel(net, graph.groups, EXAMPLE)
-    draw = torch.Generator().manual_seed(seed)
-    plan = Channels()(
-        scores={group.name: torch.rand(group.channels, generator=draw) for group in graph.groups},
+    dense = cost.dense().macs
+    plan = plan_channels(
+        scores=Random()(Evidence(layers={}, seed=seed), graph.groups),
         groups=graph.groups,
         cost=cost,
         scope=Local(),
         budget=MACs(keep=keep),
-        dense=cost.dense().macs,
-        keep=keep,
+        target=keep * dense,
+        tolerance=WINDOW * dense,
+        min_channels=2,
+        round_to=1,
     )
     return remove(net, plan, graph.groups), plan.as_json()
 
@@ -231,3 +236,105 @@ def test_size_counts_every_stored_value(pruned: Any, folder: Path) -> None:
     assert size_mb(net) == ((3 * 2 + 2 + 4 * 2) * 4 + 8) / 1e6
     on_disk = (folder / WEIGHTS).stat().st_size / 1e6
     assert 0 < on_disk - size_mb(pruned[0]) < 0.02
+
+
+# ------------------------------------------------------------------------- masks and blocks
+
+
+def describe(plans: list[Plan]) -> dict[str, Any]:
+    return {
+        "model": {"name": "test_resnet", "kwargs": {}},
+        "classes": CLASSES, "bands": BANDS, "size": SIZE, "scale": 1.0, "mean": [0.0] * 4, "std": [1.0] * 4,
+        "plans": [plan.as_json() for plan in plans],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def masked(tmp_path: Path) -> tuple[nn.Module, Path]:
+    """A net whose weights were held at zero in two rounds: the fc layer in the first, layer1.0.conv1 in both."""
+    torch.manual_seed(1)
+    net = TimmNet(name="test_resnet")(len(CLASSES), len(BANDS))
+    graph = trace(net, EXAMPLE)
+    first = torch.rand(32, 32, 3, 3) > 0.5
+    second = first & (torch.rand(32, 32, 3, 3) > 0.5)
+    nothing = Cost(macs=0, params=0, channels=0)
+    plans = [
+        Plan((pack("fc", torch.rand(3, 96) > 0.9), pack("layer1.0.conv1", first)), nothing),
+        Plan((pack("layer1.0.conv1", second),), nothing),
+    ]
+    for plan in plans:
+        net = hold(net, plan, graph)
+    net = bake(net).to(memory_format=torch.channels_last).eval()
+    assert torch.equal(net.layer1[0].conv1.weight != 0, second)
+    save_net(net, tmp_path / "masked", describe(plans))
+    return net, tmp_path / "masked"
+
+
+@torch.no_grad()
+def test_a_masked_net_comes_back_bit_for_bit(masked: tuple[nn.Module, Path]) -> None:
+    net, folder = masked
+    back = load_net(folder)
+    images = torch.randn(5, 4, 32, 32).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(back(images), net(images))
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in back.state_dict().items())
+    assert (folder / CARD).stat().st_size < 6000  # 9504 weights' masks, twice
+
+
+def test_weights_that_a_plan_took_out_are_refused(masked: tuple[nn.Module, Path]) -> None:
+    net, folder = masked
+    with torch.no_grad():
+        net.fc.weight.fill_(1.0)
+    save_weights(net, folder / WEIGHTS)
+    with pytest.raises(RsPruneError, match=r"net\.json: .*layer fc holds weights that the plan has taken out"):
+        load_net(folder)
+
+
+MASKS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a layer that is not there": lambda edit: edit.update(layer="layer9.conv1"),
+    "a shape that is another": lambda edit: edit.update(shape=[3, 4]),
+    "a shape that is a word": lambda edit: edit.update(shape="ab"),
+    "no shape": lambda edit: edit.pop("shape"),
+    "a mask that is torn": lambda edit: edit.update(kept=edit["kept"][:-8]),
+    "a mask that is a word": lambda edit: edit.update(kept="half"),
+    "a mask that is none": lambda edit: edit.update(kept=None),
+}
+
+
+@pytest.mark.parametrize("change", MASKS.values(), ids=MASKS.keys())
+def test_a_damaged_mask_is_refused_naming_a_file(
+    change: Callable[[dict[str, Any]], Any], masked: tuple[nn.Module, Path]
+) -> None:
+    card = json.loads((masked[1] / CARD).read_text())
+    change(card["plans"][0]["edits"][0])
+    (masked[1] / CARD).write_text(json.dumps(card))
+    refused(masked[1], CARD)
+
+
+@torch.no_grad()
+def test_a_net_without_blocks_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    net = TimmNet(name="test_resnet")(len(CLASSES), len(BANDS))
+    edits = (RemoveBlock("layer1.0"), RemoveChannels("layer2.0.conv1", (0, 7)), RemoveChannels("conv1.6", (3,)))
+    plan = Plan(edits, Cost(macs=0, params=0, channels=0))
+    small = remove(net, plan, trace(net, EXAMPLE).groups).to(memory_format=torch.channels_last).eval()
+    assert isinstance(small.layer1[0], nn.Identity)
+    save_net(small, tmp_path / "net", describe([plan]))
+    back = load_net(tmp_path / "net")
+    images = torch.randn(5, 4, 32, 32).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(back(images), small(images))
+    card = json.loads((tmp_path / "net" / CARD).read_text())
+    card["plans"][0]["edits"][0]["block"] = "layer1.7"
+    (tmp_path / "net" / CARD).write_text(json.dumps(card))
+    refused(tmp_path / "net", CARD)
+
+
+def test_zeros_take_a_bit() -> None:
+    net = nn.Linear(10, 8, bias=True)
+    nn.init.ones_(net.weight)
+    nn.init.ones_(net.bias)
+    assert compressed_mb(net) == size_mb(net) == (80 + 8) * 4 / 1e6
+    with torch.no_grad():
+        net.weight[:, 3:] = 0  # 24 of 80 are left
+        net.bias[0] = 0
+    assert compressed_mb(net) == ((80 // 8 + 24 * 4) + (1 + 7 * 4)) / 1e6
+    assert size_mb(net) == (80 + 8) * 4 / 1e6

@@ -86,8 +86,8 @@ class _Chain(nn.Module):
 def make_net() -> Callable[..., nn.Module]:
     """A fresh net with ten classes by the name of a preset or of timm; a function of (name, seed) alone."""
 
-    def make(name: str, *, seed: int = 0, random: bool = True) -> nn.Module:
-        kwargs = dict(KWARGS.get(name, {}))
+    def make(name: str, *, seed: int = 0, random: bool = True, **shape: Any) -> nn.Module:
+        kwargs = {**KWARGS.get(name, {}), **shape}
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             net = timm.create_model(kwargs.pop("name", name), num_classes=10, **kwargs)

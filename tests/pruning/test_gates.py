@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from rs_prune.attention.eca import ECA
 from rs_prune.attention.none import NoAttention
 from rs_prune.attention.se import SE, SEBranch
-from rs_prune.contracts import Branch
+from rs_prune.contracts import Attention, Branch, Place
 from rs_prune.errors import RsPruneError
 from rs_prune.pruning.gate import Gated, attach, bare, detach, gates, observe
 from rs_prune.pruning.graph import trace
@@ -25,7 +25,14 @@ EXAMPLE = torch.zeros(1, 3, 64, 64)
 NETS = ("resnet_narrow", "mobilenetv3_small_100", "test_efficientnet")
 
 
-class Constant(Branch):
+class Constant:
+    """Attention without variation."""
+
+    def __call__(self, places: Sequence[Place], net: nn.Module) -> list[Branch]:
+        return [ConstantBranch(place.channels) for place in places]
+
+
+class ConstantBranch(Branch):
     """The same gates for every image, all powers of two: products with them are exact in floating point."""
 
     def __init__(self, channels: int) -> None:
@@ -46,7 +53,12 @@ def assert_same_state(net: nn.Module, before: dict[str, Tensor]) -> None:
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
-def with_gates(net: nn.Module, attention: Callable[[int], Branch | None], *, size: int = 64) -> nn.Module:
+def channels_of(places: Sequence[Sequence[Place]]) -> dict[str, int]:
+    """Layer -> channels, over all groups."""
+    return {place.layer: place.channels for group in places for place in group}
+
+
+def with_gates(net: nn.Module, attention: Attention, *, size: int = 64) -> nn.Module:
     attach(net, trace(net, torch.zeros(1, 3, size, size)).places(), attention)
     return net.eval()
 
@@ -60,12 +72,18 @@ def test_resnet18_has_the_published_gates(shortcuts: bool, count: int, make_net:
     places = trace(net, EXAMPLE).places(shortcuts=shortcuts)
     blocks = [f"layer{stage}.{block}.bn{norm}" for stage in (1, 2, 3, 4) for block in (0, 1) for norm in (1, 2)]
     projections = [f"layer{stage}.0.downsample.1" for stage in (2, 3, 4)]
-    assert set(places) == {"bn1", *blocks, *(projections if shortcuts else ())}
+    channels = channels_of(places)
+    assert set(channels) == {"bn1", *blocks, *(projections if shortcuts else ())}
+    order = list(dict(net.named_modules()))
+    for group in places:
+        assert len({place.group for place in group}) == 1
+        assert [place.layer for place in group] == sorted((place.layer for place in group), key=order.index)
+        assert all(place.conv in order and place.conv != place.layer for place in group)
     assert attach(net, places, SE()) == count
-    assert [name for name, _ in gates(net)] == [name for name, module in net.named_modules() if name in places]
+    assert [name for name, _ in gates(net)] == [name for name, module in net.named_modules() if name in channels]
     for name, gate in gates(net):
         assert isinstance(gate.inner, nn.BatchNorm2d)
-        assert places[name] == gate.inner.num_features
+        assert channels[name] == gate.inner.num_features
         assert gate.branch.squeeze.in_features == gate.inner.num_features
 
 
@@ -102,7 +120,9 @@ def test_a_gate_multiplies_the_norm_before_the_relu(make_net: Any, images: Any) 
 
 def test_without_a_norm_the_convolution_itself_is_gated(chain: Any, images: Any) -> None:
     net = chain(6, 4, norm=False, bias=True)
-    assert trace(net, torch.zeros(1, 3, 8, 8)).places() == {"body.0": 6, "body.2": 4}
+    places = trace(net, torch.zeros(1, 3, 8, 8)).places()
+    units = tuple(range(6))
+    assert places == ((Place("body.0", units, "body.0", "body.0"),), (Place("body.2", units[:4], "body.2", "body.2"),))
     conv = net.body[0]
     with_gates(net, SE(), size=8)
     x = images(2, 8)
@@ -120,7 +140,8 @@ def test_the_norm_of_a_concatenation_is_not_the_convolutions_own() -> None:
             x = torch.relu(self.norm(torch.cat([self.one(x), self.two(x)], 1)))
             return self.head(self.last(x).mean((2, 3)))
 
-    assert trace(Concat(), torch.zeros(1, 3, 8, 8)).places() == {"one": 4, "two": 6, "last": 5}
+    places = trace(Concat(), torch.zeros(1, 3, 8, 8)).places()
+    assert channels_of(places) == {"one": 4, "two": 6, "last": 5}
 
 
 @pytest.mark.parametrize("norm_first", [True, False])
@@ -138,7 +159,7 @@ def test_a_norm_that_is_not_the_only_reader_is_not_gated(norm_first: bool) -> No
             x = self.norm(x) + torch.tanh(x) if norm_first else torch.tanh(x) + self.norm(x)
             return self.head(self.last(x).mean((2, 3)))
 
-    assert trace(Fork(), torch.zeros(1, 3, 8, 8)).places() == {"conv": 4, "last": 5}
+    assert channels_of(trace(Fork(), torch.zeros(1, 3, 8, 8)).places()) == {"conv": 4, "last": 5}
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -147,15 +168,16 @@ def test_other_layers_keep_their_names(name: str, make_net: Any) -> None:
     modules, keys = dict(net.named_modules()), set(net.state_dict())
     places = trace(net, EXAMPLE).places()
     attach(net, places, SE())
+    layers = channels_of(places)
     for layer, module in modules.items():
-        inside = any(layer == place or layer.startswith(f"{place}.") for place in places)
+        inside = any(layer == place or layer.startswith(f"{place}.") for place in layers)
         if not inside:
             assert net.get_submodule(layer) is module
     renamed = {
         key.replace(".inner.", ".") for key in net.state_dict() if ".branch." not in key and not key.endswith(".mean")
     }
     assert renamed == keys
-    untouched = {key for key in keys if key.rpartition(".")[0] not in places}
+    untouched = {key for key in keys if key.rpartition(".")[0] not in layers}
     assert untouched <= set(net.state_dict())
 
 
@@ -199,7 +221,7 @@ def test_bare_restores_the_net_bit_for_bit(name: str, make_net: Any, images: Any
 def test_folding_a_constant_gate_is_exact(name: str, make_net: Any, chain: Any, images: Any) -> None:
     net = make_net(name) if name in NETS else chain(6, 4, norm=False, bias="or" not in name.split())
     plain = net(images(3))
-    with_gates(net, Constant)
+    with_gates(net, Constant())
     assert len(list(gates(net))) >= 2
     gated = net(images(3))
     assert not torch.allclose(gated, plain, atol=1e-3)
@@ -310,7 +332,7 @@ def test_evidence_holds_weight_scale_and_mean_gate(gated: Any) -> None:
     graph = trace(bare(net), EXAMPLE)
     found = evidence(net, graph, seed=3, images=7)
     assert (found.seed, found.images) == (3, 7)
-    assert set(found.layers) == {member.layer for group in graph.groups for member in group.members}
+    assert set(found.layers) == {member.layer for group in graph.all for member in group.members}
     layer = found.layers["layer2.0.conv1"]
     assert torch.equal(layer.weight, net.layer2[0].conv1.weight)
     assert torch.equal(layer.gamma, net.layer2[0].bn1.inner.weight)
@@ -354,19 +376,23 @@ def test_a_shrunken_se_branch_is_the_full_one_fed_with_zeros(images: Any) -> Non
 def test_se_and_eca_by_hand(images: Any) -> None:
     torch.manual_seed(0)
     x = images(2, 4, 8)
-    branch = SE(reduction=16, min_hidden=3)(8)
+
+    def one(attention: Attention, channels: int) -> Any:
+        return attention([Place("norm", tuple(range(channels)), "group", "conv")], nn.Identity())[0]
+
+    branch = one(SE(reduction=16, min_hidden=3), 8)
     hidden = torch.relu(x.mean((2, 3)) @ branch.squeeze.weight.T + branch.squeeze.bias)
     expected = torch.sigmoid(hidden @ branch.excite.weight.T + branch.excite.bias)
     torch.testing.assert_close(branch(x), expected[:, :, None, None])
     assert hidden.shape == (2, 3)
-    assert SE()(256).squeeze.out_features == 16
+    assert one(SE(), 256).squeeze.out_features == 16
 
-    branch = ECA()(8)
+    branch = one(ECA(), 8)
     a, b, c = branch.conv.weight.flatten()
     padded = F.pad(x.mean((2, 3)), (1, 1))
     expected = torch.sigmoid(a * padded[:, :-2] + b * padded[:, 1:-1] + c * padded[:, 2:])
     torch.testing.assert_close(branch(x), expected[:, :, None, None])
-    assert [ECA()(channels).conv.kernel_size[0] for channels in (8, 64, 256, 512)] == [3, 3, 5, 5]
+    assert [one(ECA(), channels).conv.kernel_size[0] for channels in (8, 64, 256, 512)] == [3, 3, 5, 5]
 
 
 def test_a_gate_shrinks_its_mean_with_its_branch() -> None:

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from torch import nn
 
 from rs_prune.budget.channels import Channels as ChannelsBudget
 from rs_prune.budget.macs import MACs
 from rs_prune.budget.params import Params
 from rs_prune.build import build
-from rs_prune.contracts import Cost, Plan, RemoveChannels
+from rs_prune.contracts import Cost, Evidence, Plan, RemoveChannels, Scores, Sight
 from rs_prune.errors import RsPruneError
 from rs_prune.granularity.channels import Channels
 from rs_prune.pruning.cost import CostModel
@@ -309,6 +310,19 @@ def test_groups_below_one_multiple_stay_whole(chain: Any, plan: Any) -> None:
     assert sum(kept) == 28
 
 
+def sight(graph: Graph, cost: CostModel, *, scores: Scores, **options: Any) -> Sight:
+    """What a granularity plans from, with the scores given."""
+    return Sight(
+        net=nn.Identity(),
+        graph=graph,
+        cost=cost,
+        evidence=Evidence(layers={}),
+        criterion=lambda _, groups: {group.name: scores[group.name] for group in groups},
+        loss=lambda _: 0.0,
+        **options,
+    )
+
+
 def test_granularity_checks_its_numbers() -> None:
     for wrong in ({"min_channels": 0}, {"round_to": 0}, {"min_channels": -1}):
         with pytest.raises(RsPruneError, match="granularity"):
@@ -320,13 +334,7 @@ def test_granularity_plans_against_the_dense_net(chain: Any) -> None:
     graph, cost = small_chain(chain, 30, 20)
     scores = scores_of(a=[float(i) for i in range(30)], b=[float(i) for i in range(20)])
     made = Channels(min_channels=2)(
-        scores=scores,
-        groups=graph.groups,
-        cost=cost,
-        scope=Local(),
-        budget=ChannelsBudget(keep=0.1),
-        dense=100,
-        keep=0.4,
+        sight(graph, cost, scores=scores, scope=Local(), budget=ChannelsBudget(keep=0.1), dense=100, keep=0.4)
     )
     assert made.target == 40
     assert made.predicted.channels == 40
@@ -381,16 +389,14 @@ def test_in_a_later_round_the_offer_is_a_share_of_the_dense_net(chain: Any) -> N
     plan = Channels(min_channels=5)
     options = {
         "scores": scores_of(a=[float(i) for i in range(10)], b=[float(i) for i in range(10)]),
-        "groups": graph.groups,
-        "cost": cost,
         "scope": GlobalMacs(),
         "budget": ChannelsBudget(keep=0.05),
         "dense": 40,
     }
     with pytest.raises(RsPruneError, match="cannot be reached") as refusal:
-        plan(**options, keep=0.2)
+        plan(sight(graph, cost, **options, keep=0.2))
     assert stated(refusal.value) == 0.25
-    assert plan(**options, keep=0.25).predicted.channels == 10
+    assert plan(sight(graph, cost, **options, keep=0.25)).predicted.channels == 10
 
 
 WRONG = [0, -1, 1.5, "abc", "0.5", math.nan, math.inf, None, [0.5], 1 + 1e-9, -0.0]
@@ -424,9 +430,9 @@ def test_budgets_read_their_own_cost() -> None:
 
 def test_scopes_by_hand() -> None:
     scores = {"a": torch.tensor([3.0, 1.0]), "b": torch.tensor([1.0, 1.0, 4.0])}
-    local = Local()(scores, {})
+    local = Local()(scores, {}, ())
     assert local["a"].tolist() == [1.0, 0.5]
     torch.testing.assert_close(local["b"], torch.tensor([1 / 3, 2 / 3, 1.0], dtype=torch.float64))
-    ranked = GlobalMacs()(scores, {"a": 4.0, "b": 0.5})
+    ranked = GlobalMacs()(scores, {"a": 4.0, "b": 0.5}, ())
     assert ranked["a"].tolist() == [0.375, 0.125]
     assert ranked["b"].tolist() == [0.5, 0.5, 2.0]  # what saves less than one multiply-add counts as one

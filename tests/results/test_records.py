@@ -27,6 +27,7 @@ CHOICES = {
     "granularity": "channels", "schedule": "one_shot", "scope": "local", "budget": "macs", "keep": 0.5,
     "seed": 3, "epochs": 10, "finetune_epochs": 2, "selection": "val",
 }  # fmt: skip
+SPARSE = {"nonzero": 120, "sparse_macs": 4000, "size_mb": 1.5, "compressed_mb": 0.75}
 
 
 def save(folder: Path, name: str = "a", **other: Any) -> Path:
@@ -47,7 +48,7 @@ def full(folder: Path, name: str = "a", **other: Any) -> Path:
             "raw": {"val": 0.1, "test": 0.11},
             "final": {"val": 0.93, "test": 1 / 3},
         },
-        cost={"dense": {"params": 1000, "macs": 20000}, "pruned": {"params": 300, "macs": 9990}},
+        cost={"dense": {"params": 1000, "macs": 20000}, "pruned": {"params": 300, "macs": 9990, **SPARSE}},
         latency={"dense": {"median_ms": 4.5}, "pruned": {"median_ms": 2.5}},
         checks={"mask_error": 1e-6, "mean_gate_error": 0.25},
         times={"dense": 10.0, "finetune": 2.5},
@@ -66,7 +67,7 @@ def test_columns_and_values(tmp_path: Path) -> None:
         "dense_accuracy": 0.95, "folded_accuracy": 0.51, "raw_accuracy": 0.11, "accuracy": 1 / 3,
         "dense_params": 1000, "params": 300, "dense_macs": 20000, "macs": 9990, "latency_ms": 2.5,
         "mask_error": 1e-6, "wall_s": 12.5, "val_accuracy": 0.93, "dense_val_accuracy": 0.96,
-        "dense_latency_ms": 4.5, "mean_gate_error": 0.25, "variant": "", "digest": "a",
+        "dense_latency_ms": 4.5, "mean_gate_error": 0.25, **SPARSE, "variant": "", "digest": "a",
     }  # fmt: skip
 
 

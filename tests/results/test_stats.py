@@ -74,6 +74,13 @@ def test_options_outside_of_the_choices_are_not_averaged() -> None:
     assert list(lone["seeds"]) == [1, 1]
 
 
+def test_another_loss_is_another_row() -> None:
+    losses = [f"rs_prune.loss.{name}" for name in ("focal.Focal", "cross_entropy.CrossEntropy")]
+    table = summarise(runs([record(s, config={"loss": {"_target_": name}}) for s in (0, 1) for name in losses]))
+    assert list(table["seeds"]) == [2, 2]
+    assert varying(table) == ["variant"]
+
+
 def test_a_seed_of_something_else_and_the_machine_do_not_tell_runs_apart() -> None:
     configs = [{"split": {"seed": seed}, "workers": seed + 1, "new_option": 1} for seed in (0, 1)]
     del configs[0]["new_option"]
