@@ -21,6 +21,7 @@ import torch
 import torch_pruning as tp
 
 from rs_prune.budget.macs import MACs
+from rs_prune.contracts import Sight
 from rs_prune.criterion.l1 import L1
 from rs_prune.granularity.channels import Channels
 from rs_prune.pruning.cost import CostModel, measure
@@ -36,19 +37,21 @@ EXAMPLE = torch.zeros(1, 3, 224, 224)
 
 def ours(net: torch.nn.Module) -> None:
     graph = trace(net, EXAMPLE)
-    found = evidence(net, graph, seed=0, images=0)
-    cost = CostModel(net, graph.groups, EXAMPLE)
+    cost = CostModel(net, graph.groups, EXAMPLE, graph.hidden)
     budget = MACs(keep=KEEP)
-    plan = Channels()(
-        scores=L1()(found, graph.groups),
-        groups=graph.groups,
+    sight = Sight(
+        net=net,
+        graph=graph,
         cost=cost,
+        evidence=evidence(net, graph, seed=0, images=0),
+        criterion=L1(),
         scope=Local(),
         budget=budget,
         dense=budget(cost.dense()),
         keep=KEEP,
+        loss=lambda _: 0.0,
     )
-    cut(net, plan, graph.groups)
+    cut(net, Channels()(sight), graph.all)
 
 
 def theirs(net: torch.nn.Module) -> None:
