@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rs_prune.contracts import Branch, Place
+from rs_prune.pruning.squeeze import SqueezeExcite
 
 
 class SE:
@@ -24,24 +25,18 @@ class SE:
 
     def __call__(self, places: Sequence[Place], net: nn.Module) -> list[Branch]:
         widths = [place.channels for place in places]
-        return [SEBranch(channels, max(channels // self.reduction, self.min_hidden)) for channels in widths]
+        return [SEBranch(SqueezeExcite(n, max(n // self.reduction, self.min_hidden))) for n in widths]
 
 
 class SEBranch(Branch):
     """sigmoid(W2 relu(W1 mean(x))), both with bias."""
 
-    def __init__(self, channels: int, hidden: int) -> None:
+    def __init__(self, mlp: SqueezeExcite) -> None:
         super().__init__()
-        self.squeeze = nn.Linear(channels, hidden)
-        self.excite = nn.Linear(hidden, channels)
+        self.mlp = mlp
 
     def gates(self, x: Tensor) -> Tensor:
-        hidden = torch.relu(self.squeeze(x.mean((2, 3))))
-        return torch.sigmoid(self.excite(hidden))[:, :, None, None]
+        return torch.sigmoid(self.mlp(x.mean((2, 3))))[:, :, None, None]
 
     def keep(self, index: Tensor) -> None:
-        index = index.to(self.squeeze.weight.device)
-        self.squeeze.weight = nn.Parameter(self.squeeze.weight.detach()[:, index].contiguous())
-        self.excite.weight = nn.Parameter(self.excite.weight.detach()[index])
-        self.excite.bias = nn.Parameter(self.excite.bias.detach()[index])
-        self.squeeze.in_features = self.excite.out_features = len(index)
+        self.mlp.keep(index)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Affine2DBase, ScaledTranslation
 
 from rs_prune.errors import RsPruneError
-from rs_prune.results.files import write
+from rs_prune.results.canvas import canvas, save, styled
 from rs_prune.results.looks import GREY, Looks
 from rs_prune.results.stats import ARM, dense, rows
 
@@ -28,19 +25,6 @@ AXES = {
     "latency_ms": ("latency (ms)", "latency", 1.0),
 }
 BANDS = 4  # in a panel of more arms than this bands would hide each other: error bars alone
-STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.linewidth": 0.6,
-    "axes.spines.right": False,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "legend.fontsize": 8,
-    "legend.title_fontsize": 8,
-    "svg.hashsalt": "rs_prune",
-    "svg.fonttype": "path",
-}
 
 
 class AccuracyMacs:
@@ -81,18 +65,8 @@ class AccuracyMacs:
             raise RsPruneError(f"figure.accuracy_macs.x={self.x}: choose from {', '.join(AXES)}")
         if summary[self.x].isna().all():
             raise RsPruneError(f"figure.accuracy_macs.x={self.x}: no run has a value for it")
-        defaults = {name: value for name, value in mpl.rcParamsDefault.items() if "backend" not in name}
-        with mpl.rc_context({**defaults, **STYLE}):
-            figure = self._draw(summary, dense(runs))
-            return [
-                write(folder / f"accuracy_{self.x}.png", self._bytes(figure, "png", {"Software": None})),
-                write(folder / f"accuracy_{self.x}.svg", self._bytes(figure, "svg", {"Date": None})),
-            ]
-
-    def _bytes(self, figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=self.dpi, metadata=metadata)
-        return buffer.getvalue()
+        with styled(**{"axes.spines.right": False}):
+            return save(self._draw(summary, dense(runs)), folder / f"accuracy_{self.x}", self.dpi)
 
     def _draw(self, summary: pd.DataFrame, nets: pd.DataFrame) -> Figure:
         panels = list(summary.groupby(["dataset", "net"], sort=True))
@@ -101,8 +75,7 @@ class AccuracyMacs:
         looks = Looks(summary, nets)
         entries, columns = looks.legend(across * self.width)
         legend = 0.17 * math.ceil(len(entries) / columns) + 0.35
-        figure = Figure(figsize=(across * self.width, down * self.height + legend), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = canvas(across * self.width, down * self.height + legend)
         axes = list(figure.subplots(down, across, squeeze=False).flat)
         for axis, ((dataset, net), mine) in zip(axes, panels, strict=False):
             here = nets[(nets["dataset"] == dataset) & (nets["net"] == net)]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rs_prune.contracts import Cost, Group, Plan, RemoveBlock, Sight
 from rs_prune.errors import RsPruneError
+from rs_prune.pruning.cost import filters
 
 
 @torch.no_grad()
@@ -110,8 +111,7 @@ def block_cost(sight: Sight, name: str) -> Cost:
     return Cost(
         macs=sum(weight.numel() * sight.cost.positions[layer] for layer, weight in weights.items()),  # type: ignore[operator,misc]
         params=sum(parameter.numel() for parameter in module.parameters()),
-        channels=sum(group.channels for group in groups)
-        - sum(group.channels for group in groups_without(groups, [name])),
+        channels=sum(map(filters, groups)) - sum(map(filters, groups_without(groups, [name]))),
     )
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rs_prune.contracts import Branch, Place
+from rs_prune.pruning.squeeze import SqueezeExcite
 
 
 class GroupGate(nn.Module):
@@ -83,35 +84,28 @@ class FadingSE(nn.Module):
 
     Args:
         channels: Of the layer.
-        reduction: Channels per hidden unit.
     """
 
     usual: Tensor
     fade: Tensor
 
-    def __init__(self, channels: int, reduction: int = 16) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        hidden = max(channels // reduction, 4)
-        self.squeeze = nn.Linear(channels, hidden)
-        self.excite = nn.Linear(hidden, channels)
+        self.mlp = SqueezeExcite(channels, max(channels // 16, 4))
         self.register_buffer("usual", torch.ones(channels))
         self.register_buffer("fade", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
         if float(self.fade) == 0:
             return self.usual[None, :, None, None]
-        factor = 2 * torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3))))))
+        factor = 2 * torch.sigmoid(self.mlp(x.mean((2, 3))))
         if self.training:
             self.usual.lerp_(factor.detach().float().mean(0), 0.02)
         return torch.lerp(self.usual.to(factor).expand_as(factor), factor, self.fade.to(factor))[:, :, None, None]
 
     def keep(self, index: Tensor) -> None:
         """Shrinks to the layer's channels in `index`."""
-        self.squeeze.weight = nn.Parameter(self.squeeze.weight.detach()[:, index].contiguous())
-        self.excite.weight = nn.Parameter(self.excite.weight.detach()[index])
-        assert isinstance(self.excite.bias, Tensor)
-        self.excite.bias = nn.Parameter(self.excite.bias.detach()[index])
-        self.squeeze.in_features = self.excite.out_features = len(index)
+        self.mlp.keep(index)
         self.usual = self.usual[index]
 
 

@@ -35,7 +35,6 @@ class Mask(nn.Module):
 
     Attributes:
         mask: Ones and zeros of the weight's shape.
-        dense: Whether gradients pass to masked weights too, which are zero all the same.
     """
 
     mask: Tensor
@@ -43,11 +42,8 @@ class Mask(nn.Module):
     def __init__(self, mask: Tensor) -> None:
         super().__init__()
         self.register_buffer("mask", mask)
-        self.dense = False
 
     def forward(self, original: Tensor) -> Tensor:
-        if self.dense:
-            return original * self.mask + (original - original.detach()) * (1 - self.mask)
         return original * self.mask
 
 

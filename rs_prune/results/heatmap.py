@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from rs_prune.results.files import write
+from rs_prune.results.canvas import canvas, save, styled
 
-STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "svg.hashsalt": "rs_prune",
-    "svg.fonttype": "path",
-}
 CELL, MARGIN = (0.42, 0.22), 1.5  # inches
 LETTER = 0.07
-DPI = 200
 
 
 class Panel:
@@ -84,15 +68,13 @@ def heat_maps(
         y: What the rows are.
         title: What stands above all.
     """
-    defaults = {name: value for name, value in mpl.rcParamsDefault.items() if "backend" not in name}
     upright = max(len(name) for name in columns) <= 6
     longest = max(len(name) for name in rows) * LETTER
     cells = CELL[0] * max(len(columns), 4)
     foot = 0.3 if upright else max(len(name) for name in columns) * LETTER
     size = (len(panels) * (cells + MARGIN) + longest, CELL[1] * len(rows) + foot + 1.1)
-    with mpl.rc_context({**defaults, **STYLE}):
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasAgg(figure)
+    with styled():
+        figure = canvas(*size)
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for axis, panel in zip(axes, panels, strict=True):
             _draw(axis, panel)
@@ -102,10 +84,7 @@ def heat_maps(
         axes[0].set_ylabel(y)
         if title:
             figure.suptitle(title, fontsize=9)
-        return [
-            write(stem.with_name(f"{stem.name}.png"), _bytes(figure, "png", {"Software": None})),
-            write(stem.with_name(f"{stem.name}.svg"), _bytes(figure, "svg", {"Date": None})),
-        ]
+        return save(figure, stem)
 
 
 def _draw(axis: Axes, panel: Panel) -> None:
@@ -120,9 +99,3 @@ def _draw(axis: Axes, panel: Panel) -> None:
     axis.set_title(panel.title, pad=6)
     axis.tick_params(length=0)
     axis.figure.colorbar(image, ax=axis, label=panel.label, shrink=min(1.0, 2.5 / (CELL[1] * len(panel.values))))
-
-
-def _bytes(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
-    return buffer.getvalue()

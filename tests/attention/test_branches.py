@@ -24,6 +24,7 @@ from rs_prune.errors import RsPruneError
 from rs_prune.pruning.gate import Gated, attach, bare, detach, gates, observe
 from rs_prune.pruning.graph import Graph, trace
 from rs_prune.pruning.masking import bake
+from rs_prune.pruning.squeeze import SqueezeExcite
 from rs_prune.pruning.surgery import remove
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -72,9 +73,12 @@ def cut(net: nn.Module, graph: Graph) -> tuple[nn.Module, dict[str, Tensor]]:
 
 
 def test_cbam_by_hand() -> None:
-    branch = CBAMBranch(2, 1)
-    branch.squeeze.weight.data, branch.squeeze.bias.data = torch.tensor([[1.0, -1.0]]), torch.tensor([0.5])
-    branch.excite.weight.data, branch.excite.bias.data = torch.tensor([[2.0], [-1.0]]), torch.tensor([0.25, 0.0])
+    branch = CBAMBranch(SqueezeExcite(2, 1))
+    branch.mlp.squeeze.weight.data, branch.mlp.squeeze.bias.data = torch.tensor([[1.0, -1.0]]), torch.tensor([0.5])
+    branch.mlp.excite.weight.data, branch.mlp.excite.bias.data = (
+        torch.tensor([[2.0], [-1.0]]),
+        torch.tensor([0.25, 0.0]),
+    )
     x = torch.tensor([[[[1.0, 3.0]], [[0.0, 1.0]]], [[[0.0, 0.0]], [[4.0, 2.0]]]])
     # image 0: means 2, 0.5 -> hidden 2; maxima 3, 1 -> hidden 2.5; image 1: 0, 3 and 0, 4 -> both below zero
     logits = torch.tensor([[2 * 4.5 + 0.5, -4.5], [0.5, 0.0]])
@@ -85,19 +89,19 @@ def test_cbam_by_hand() -> None:
 def test_cbam_has_the_papers_reduction(channels: int, hidden: int) -> None:
     (branch,) = CBAM()([Place("bn", tuple(range(channels)), "conv", "conv")], nn.Module())
     assert isinstance(branch, CBAMBranch)
-    assert branch.squeeze.out_features == hidden
+    assert branch.mlp.squeeze.out_features == hidden
 
 
 def test_a_cut_cbam_has_the_gates_that_channels_of_zero_leave() -> None:
     torch.manual_seed(0)
-    branch = CBAMBranch(6, 4)
+    branch = CBAMBranch(SqueezeExcite(6, 4))
     index = torch.tensor([0, 2, 5])
     x = torch.zeros(3, 6, 4, 4)
     x[:, index] = torch.randn(3, 3, 4, 4)
     before = branch(x)
     branch.keep(index)
     torch.testing.assert_close(branch(x[:, index]), before[:, index])
-    assert branch.squeeze.in_features == branch.excite.out_features == 3
+    assert branch.mlp.squeeze.in_features == branch.mlp.excite.out_features == 3
 
 
 # ----------------------------------------------------------------------------------- correlation

@@ -123,7 +123,7 @@ def test_factors_fade_to_a_constant_that_folds_exactly() -> None:
     factors = [module for module in net.modules() if isinstance(module, FadingSE)]
     assert len(factors) == len(list(gates(net)))
     for factor in factors:
-        nn.init.normal_(factor.excite.bias)
+        nn.init.normal_(factor.mlp.excite.bias)
     net.train()
     net(images(16))
     net.eval()

@@ -248,7 +248,7 @@ def test_gates_sit_on_real_channels_and_shrink_by_bundles(make: Any, images: Any
     left = dict(gates(small))
     assert torch.equal(left["body.1"].mean, means["body.1"][[2, 3, 6, 7]])
     assert torch.equal(left["body.4"].mean, means["body.4"][[3, 4, 5, 9, 10, 11]])
-    assert left["body.4"].branch.squeeze.in_features == 6
+    assert left["body.4"].branch.mlp.squeeze.in_features == 6
     assert small(images(2, 8)).shape == (2, 5)
 
 

@@ -20,6 +20,7 @@ from rs_prune.errors import RsPruneError
 from rs_prune.pruning.gate import Gated, attach, bare, detach, gates, observe
 from rs_prune.pruning.graph import trace
 from rs_prune.pruning.scores import evidence
+from rs_prune.pruning.squeeze import SqueezeExcite
 
 EXAMPLE = torch.zeros(1, 3, 64, 64)
 NETS = ("resnet_narrow", "mobilenetv3_small_100", "test_efficientnet")
@@ -84,7 +85,7 @@ def test_resnet18_has_the_published_gates(shortcuts: bool, count: int, make_net:
     for name, gate in gates(net):
         assert isinstance(gate.inner, nn.BatchNorm2d)
         assert channels[name] == gate.inner.num_features
-        assert gate.branch.squeeze.in_features == gate.inner.num_features
+        assert gate.branch.mlp.squeeze.in_features == gate.inner.num_features
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_100", "test_efficientnet"])
@@ -265,11 +266,11 @@ def test_a_copy_has_branches_of_its_own(gated: Any, images: Any) -> None:
     twin = copy.deepcopy(net)
     assert torch.equal(twin(x), logits)
     for _, gate in gates(twin):
-        gate.branch.excite.bias -= 3
+        gate.branch.mlp.excite.bias -= 3
     assert torch.equal(net(x), logits)
     assert not torch.allclose(twin(x), logits, atol=1e-3)
     for _, gate in gates(net):
-        gate.branch.excite.bias -= 3
+        gate.branch.mlp.excite.bias -= 3
     assert torch.equal(twin(x), net(x))
 
 
@@ -358,18 +359,18 @@ def test_evidence_without_norms(chain: Any, images: Any) -> None:
 @torch.no_grad()
 def test_a_shrunken_se_branch_is_the_full_one_fed_with_zeros(images: Any) -> None:
     torch.manual_seed(0)
-    full, index = SEBranch(12, 5), torch.tensor([0, 3, 4, 7, 11])
+    full, index = SEBranch(SqueezeExcite(12, 5)), torch.tensor([0, 3, 4, 7, 11])
     x = images(3, 6, 12)
     fed = torch.zeros_like(x)
     fed[:, index] = x[:, index]
     small = copy.deepcopy(full)
     small.keep(index)
     torch.testing.assert_close(small(x[:, index]), full(fed)[:, index])
-    assert small.squeeze.weight.shape == (5, 5)
-    assert small.excite.weight.shape == (5, 5)
-    assert (small.squeeze.in_features, small.excite.out_features) == (5, 5)
-    assert small.squeeze.out_features == 5
-    assert torch.equal(small.squeeze.bias, full.squeeze.bias)
+    assert small.mlp.squeeze.weight.shape == (5, 5)
+    assert small.mlp.excite.weight.shape == (5, 5)
+    assert (small.mlp.squeeze.in_features, small.mlp.excite.out_features) == (5, 5)
+    assert small.mlp.squeeze.out_features == 5
+    assert torch.equal(small.mlp.squeeze.bias, full.mlp.squeeze.bias)
     assert not torch.allclose(small(x[:, index]), full(x)[:, index])
 
 
@@ -381,11 +382,11 @@ def test_se_and_eca_by_hand(images: Any) -> None:
         return attention([Place("norm", tuple(range(channels)), "group", "conv")], nn.Identity())[0]
 
     branch = one(SE(reduction=16, min_hidden=3), 8)
-    hidden = torch.relu(x.mean((2, 3)) @ branch.squeeze.weight.T + branch.squeeze.bias)
-    expected = torch.sigmoid(hidden @ branch.excite.weight.T + branch.excite.bias)
+    hidden = torch.relu(x.mean((2, 3)) @ branch.mlp.squeeze.weight.T + branch.mlp.squeeze.bias)
+    expected = torch.sigmoid(hidden @ branch.mlp.excite.weight.T + branch.mlp.excite.bias)
     torch.testing.assert_close(branch(x), expected[:, :, None, None])
     assert hidden.shape == (2, 3)
-    assert one(SE(), 256).squeeze.out_features == 16
+    assert one(SE(), 256).mlp.squeeze.out_features == 16
 
     branch = one(ECA(), 8)
     a, b, c = branch.conv.weight.flatten()
@@ -396,14 +397,14 @@ def test_se_and_eca_by_hand(images: Any) -> None:
 
 
 def test_a_gate_shrinks_its_mean_with_its_branch() -> None:
-    gate = Gated(nn.BatchNorm2d(6), SEBranch(6, 4))
+    gate = Gated(nn.BatchNorm2d(6), SEBranch(SqueezeExcite(6, 4)))
     gate.keep(torch.tensor([1, 5]))  # before anything was observed
     assert len(gate.mean) == 0
-    gate = Gated(nn.BatchNorm2d(6), SEBranch(6, 4))
+    gate = Gated(nn.BatchNorm2d(6), SEBranch(SqueezeExcite(6, 4)))
     gate.mean = torch.arange(6.0)
     gate.keep(torch.tensor([1, 5]))
     assert gate.mean.tolist() == [1, 5]
-    assert gate.branch.squeeze.in_features == 2
+    assert gate.branch.mlp.squeeze.in_features == 2
 
 
 def test_gates_train_with_the_net_and_means_are_not_saved(gated: Any, images: Any) -> None:

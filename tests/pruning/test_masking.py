@@ -206,17 +206,3 @@ def test_a_held_net_goes_through_a_state_dict(chain: Any) -> None:
     other = hold(chain(4, 6), plan(pack("body.3", keep_some(shape, 2))), graph)
     other.load_state_dict(held.state_dict(), strict=True)
     assert torch.equal(other.body[3].weight, held.body[3].weight)
-
-
-def test_dense_gradients_reach_masked_weights_too(chain: Any) -> None:
-    net = chain(4)
-    keep = keep_some(net.head.weight.shape)
-    set_masks(net, {("head", "weight"): keep})
-    ((*_, mask),) = masks(net)
-    original = net.head.parametrizations.weight.original
-    for dense in (False, True):
-        mask.dense = dense
-        original.grad = None
-        assert torch.equal(net.head.weight != 0, keep)
-        net.head.weight.sum().backward()
-        assert torch.equal(original.grad, torch.ones_like(original) if dense else keep.float())
