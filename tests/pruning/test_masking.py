@@ -25,7 +25,6 @@ from rs_prune.pruning.masking import (
     masked_weights,
     masks,
     pack,
-    set_masks,
     unpack,
 )
 from rs_prune.pruning.surgery import plan_from
