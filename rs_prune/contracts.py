@@ -56,7 +56,7 @@ class Scenes:
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Indices into `Scenes.files`; the parts are disjoint, and byte-identical images share a part."""
+    """Indices into `Scenes.files`; the parts are disjoint, and identical images share a part."""
 
     train: tuple[int, ...]
     val: tuple[int, ...]

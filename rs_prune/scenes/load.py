@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rs_prune.contracts import Dataset, Scenes, Split
 from rs_prune.results.store import digest, read_json, write_json
 from rs_prune.scenes.pixels import decode, statistics
-from rs_prune.scenes.splits import PARTS, content_digests, split
+from rs_prune.scenes.splits import PARTS, content_digests, split, units
 
 log = logging.getLogger("rs_prune")
 
@@ -47,7 +47,7 @@ class Loaded:
 def _load(key: _Key) -> Loaded:
     scenes, pixels, skipped = decode(key.dataset())
     digests = content_digests(scenes)
-    parts = split(scenes, digests, **dict(key.shares), seed=key.seed)
+    parts = split(scenes, units(scenes, digests, pixels), **dict(key.shares), seed=key.seed)
     if key.limit is not None:
         parts = _thin(parts, scenes.labels, key.limit)
     log.info(

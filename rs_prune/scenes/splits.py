@@ -1,7 +1,7 @@
-"""Train, validation and test parts: stratified, a function of the images' bytes alone.
+"""Train, validation and test parts: stratified, a function of the images' content alone.
 
 An image's place depends on its content and the seed, not on its name, the order of the files or
-the platform. Byte-identical images are one unit and never fall on both sides.
+the platform. Images that are identical, by bytes or by pixels, are one unit and never fall on both sides.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rs_prune.contracts import Scenes, Split
 from rs_prune.errors import RsPruneError
 from rs_prune.results.files import write
+from rs_prune.scenes.reading import Pixels, read
 
 PARTS = ("train", "val", "test")
 
@@ -30,12 +34,47 @@ def content_digests(scenes: Scenes) -> tuple[str, ...]:
         return tuple(pool.map(digest, scenes.files))
 
 
+def units(scenes: Scenes, digests: Sequence[str], pixels: NDArray[np.generic]) -> tuple[str, ...]:
+    """One name for images that are identical by bytes or by pixels: the smallest of their files' digests.
+
+    The pixels are those of the files, whatever size the set is brought to: where scenes look alike at that size,
+    their files are read again (which, but for identical images, happens at a few pixels a side).
+
+    Args:
+        scenes: The indexed images.
+        digests: Content digest of each file.
+        pixels: (N, C, H, W) decoded images, brought to the set's size.
+
+    Returns:
+        The unit of each image, in the order of `scenes.files`. An image without a twin is its own digest.
+    """
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        looks = list(pool.map(lambda image: _pixel_digest(pixels[image]), range(len(digests))))
+    alike: dict[str, dict[str, int]] = defaultdict(dict)
+    for index, (look, digest) in enumerate(zip(looks, digests, strict=True)):
+        alike[look].setdefault(digest, index)
+    unit = {digest: digest for digest in digests}
+    for members in alike.values():
+        if len(members) > 1:
+            twins: dict[str, str] = {}
+            for digest in sorted(members):
+                unit[digest] = twins.setdefault(
+                    _pixel_digest(read(scenes.root / scenes.files[members[digest]])), digest
+                )
+    return tuple(unit[digest] for digest in digests)
+
+
+def _pixel_digest(pixels: Pixels) -> str:
+    header = f"{pixels.dtype.str}{pixels.shape}".encode()
+    return hashlib.sha256(header + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
 def split(scenes: Scenes, digests: Sequence[str], *, train: float, val: float, test: float, seed: int) -> Split:
     """Splits by shares within every class.
 
     Args:
         scenes: The indexed images.
-        digests: Content digest of each.
+        digests: Content digest, or unit, of each.
         train: Share of the training part; the three shares sum to 1.
         val: Share of the validation part.
         test: Share of the test part.
@@ -51,14 +90,16 @@ def split(scenes: Scenes, digests: Sequence[str], *, train: float, val: float, t
     if abs(sum(shares.values()) - 1) > 1e-6:
         raise RsPruneError(f"split: train + val + test is {sum(shares.values()):g}; the shares must sum to 1")
 
-    units: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     first_label: dict[str, int] = {}
-    for index, (label, digest) in enumerate(zip(scenes.labels, digests, strict=True)):
-        units[first_label.setdefault(digest, label)][digest].append(index)
+    for label, digest in zip(scenes.labels, digests, strict=True):
+        first_label[digest] = min(label, first_label.get(digest, label))
+    members: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for index, digest in enumerate(digests):
+        members[first_label[digest]][digest].append(index)
 
     parts: dict[str, list[int]] = {part: [] for part in PARTS}
     for label, name in enumerate(scenes.classes):
-        of_class = units[label]
+        of_class = members[label]
         ordered = sorted(of_class, key=lambda digest: _rank(seed, digest))
         sizes = _sizes(sum(map(len, of_class.values())), shares)
         if len(ordered) < len(PARTS) or min(sizes.values()) < 1:

@@ -7,12 +7,18 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 from fakes import paint
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from rs_prune.dataset.folder import Folder
 from rs_prune.errors import RsPruneError
-from rs_prune.scenes.splits import PARTS, content_digests, split, write_lists
+from rs_prune.scenes.load import load
+from rs_prune.scenes.pixels import decode
+from rs_prune.scenes.splits import PARTS, content_digests, split, units, write_lists
 
 SHARES = {"train": 0.6, "val": 0.1, "test": 0.3}
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +87,89 @@ def test_identical_images_stay_together_and_are_listed(tmp_path):
         assert sum(len(getattr(parts, part)) for part in PARTS) == len(scenes.files)
     assert ("class0/001.png", "class1/same.png") in parts.duplicates
     assert [len(files) for files in parts.duplicates] == [7, 2]
+
+
+def write_tiff(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count, height, width = pixels.shape
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": count, "height": height, "width": width, **options}
+    with rasterio.open(path, "w", **profile) as target:
+        target.write(pixels)
+
+
+@pytest.fixture
+def twins(tmp_path):
+    """Two classes of ten TIFFs; class a has one scene in three files of other bytes, b a scene of a's."""
+    draw = np.random.default_rng(0)
+    for label in "ab":
+        for number in range(10):
+            write_tiff(tmp_path / label / f"{number}.tif", draw.integers(0, 256, (3, 8, 8), np.uint8))
+    with rasterio.open(tmp_path / "a" / "0.tif") as scene:
+        pixels = scene.read()
+    write_tiff(tmp_path / "a" / "deflate.tif", pixels, compress="deflate")
+    write_tiff(tmp_path / "a" / "lzw.tif", pixels, compress="lzw")
+    with rasterio.open(tmp_path / "a" / "1.tif") as scene:
+        write_tiff(tmp_path / "b" / "z.tif", scene.read(), compress="lzw")
+    return Folder(root=str(tmp_path))()
+
+
+def test_identical_pixels_in_other_files_stay_together(twins):
+    digests = content_digests(twins)
+    assert len(set(digests)) == len(twins.files)
+    named = units(twins, digests, decode(twins)[1])
+    at = {file: index for index, file in enumerate(twins.files)}
+    group = [at[f"a/{name}.tif"] for name in ("0", "deflate", "lzw")]
+    assert {named[i] for i in group} == {min(digests[i] for i in group)}
+    across = [at["a/1.tif"], at["b/z.tif"]]
+    assert {named[i] for i in across} == {min(digests[i] for i in across)}
+    alone = set(range(len(named))) - {*group, *across}
+    assert all(named[i] == digests[i] for i in alone)
+    for seed in range(20):
+        parts = split(twins, named, **SHARES, seed=seed)
+        for together in (group, across):
+            assert sum(any(i in getattr(parts, part) for i in together) for part in PARTS) == 1
+    assert parts.duplicates == (("a/0.tif", "a/deflate.tif", "a/lzw.tif"), ("a/1.tif", "b/z.tif"))
+
+
+def test_images_that_only_look_alike_when_small_are_not_identical(tmp_path):
+    """Two checkerboards, one the other's negative, are the same grey at one pixel a side."""
+    board = np.indices((8, 8)).sum(0) % 2 * np.uint8(200)
+    for label in "ab":
+        write_tiff(tmp_path / label / "0.tif", np.stack([board] * 3))
+        write_tiff(tmp_path / label / "1.tif", np.stack([200 - board] * 3))
+    scenes = Folder(root=str(tmp_path), size=1)()
+    _, pixels, _ = decode(scenes)
+    assert (pixels == pixels[0]).all()
+    digests = content_digests(scenes)
+    assert units(scenes, digests, pixels) == digests
+    assert len(set(digests)) == 2
+
+
+def test_a_run_keeps_identical_pixels_in_one_part(twins, tmp_path):
+    loaded = load(Folder(root=str(twins.root)), identity="twins", shares=SHARES, seed=0, cache=tmp_path / "cache")
+    assert loaded.parts.duplicates == (("a/0.tif", "a/deflate.tif", "a/lzw.tif"), ("a/1.tif", "b/z.tif"))
+
+
+def presets():
+    return sorted(path.stem for path in (ROOT / "conf" / "split").glob("*.yaml"))
+
+
+def test_presets_are_composed_and_overridden_key_by_key():
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        assert compose("run").split == {**SHARES, "seed": 0}
+        chosen = compose("run", ["split=train50", "split.seed=3", "split.val=0.1", "split.train=0.4"]).split
+    assert chosen == {"train": 0.4, "val": 0.1, "test": 0.5, "seed": 3}
+
+
+@pytest.mark.parametrize("name", [name for name in presets() if name != "default"])
+def test_a_preset_carves_a_tenth_of_its_training_share_for_validation(name):
+    share = int(name.removeprefix("train")) / 100
+    expected = {"train": 0.9 * share, "val": 0.1 * share, "test": 1 - share, "seed": 0}
+    assert OmegaConf.load(ROOT / "conf" / "split" / f"{name}.yaml") == pytest.approx(expected)
+
+
+def test_the_presets_are_the_shares_of_the_literature():
+    assert presets() == ["default", "train10", "train20", "train50", "train70", "train80"]
 
 
 def test_too_few_images_name_the_class(tmp_path):
