@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from rs_prune.results.records import read
 from rs_prune.results.stats import mean_interval
 
@@ -24,7 +26,8 @@ def main() -> None:
             cells = [f"{keep:g}", " ".join(words), str(len(arm))]
             cells += [f"{arm[name].mean():.2%}" for name in ("val_accuracy", "accuracy")]
             mean, low, high = mean_interval(100 * (ours["accuracy"] - arm["accuracy"]))
-            cells.append("" if words[0] == "budgeted" else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]")
+            interval = "" if pd.isna(low) else f" [{low:+.2f}, {high:+.2f}]"  # one seed has none
+            cells.append("" if words[0] == "budgeted" else f"{mean:+.2f}{interval}")
             print(f"| {' | '.join(cells)} |")
 
 
