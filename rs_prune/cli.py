@@ -33,18 +33,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words in (["--version"], ["-V"]):
         from rs_prune import __version__
 
-        print(f"rs-prune {__version__}")  # noqa: T201
-        return 0
+        return _say(f"rs-prune {__version__}", 0)
     verb = words.pop(0) if words and not words[0].startswith("-") else None
     if verb not in verbs():
         if verb is None and (not words or words[0] in ("-h", "--help")):
-            print(general_help())  # noqa: T201
-            return 0 if words else 2
+            return _say(general_help(), 0 if words else 2)
         return _complain(f"no verb {verb or words[0]}; the verbs are {', '.join(verbs())}", 2)
     assert verb is not None
     if "-h" in words or "--help" in words:
-        print(verb_help(verb))  # noqa: T201
-        return 0
+        return _say(verb_help(verb), 0)
     return _run(verb, words)
 
 
@@ -115,6 +112,14 @@ class Task:
                 entry["failed"] += f" [{' '.join(HydraConfig.get().overrides.task)}]"
         with Path(os.environ[JOURNAL]).open("a") as journal:
             journal.write(json.dumps(entry) + "\n")
+
+
+def _say(text: str, status: int) -> int:
+    try:
+        print(text, flush=True)  # noqa: T201
+    except BrokenPipeError:  # the reader has seen enough: rs-prune run --help | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
 
 
 def _complain(text: str, status: int) -> int:

@@ -411,3 +411,13 @@ def test_pictures_in_a_palette_or_grey_are_read_as_rgb(tmp_path):
     Image.new("L", (8, 8), 9).save(tmp_path / "grey.png")
     assert read(tmp_path / "palette.png").shape == (3, 8, 8)
     assert (read(tmp_path / "grey.png") == 9).all()
+
+
+def test_a_reader_who_has_seen_enough_is_no_error():
+    answer = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {sys.executable} -m rs_prune.cli run --help | head -1"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr == ""
+    assert answer.stdout.startswith("rs-prune run: ")
