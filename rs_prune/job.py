@@ -180,6 +180,10 @@ class Job:
         return logger
 
     @property
+    def penalty_name(self) -> str:
+        return str(HydraConfig.get().runtime.choices["penalty"])
+
+    @property
     def uses_wandb(self) -> bool:
         return str(self.cfg.logger.get("_target_", "")).endswith("WandbLogger")
 

@@ -45,8 +45,8 @@ def main(cfg: DictConfig) -> Path:
 
 def rehearse(job: Job) -> None:
     """The whole schedule on the untrained net, without training: what cannot work fails here, in a second."""
-    net = job.fresh_net()
-    batch = next(job.data.batches("train", limit=4))
+    net = job.fresh_net().to(job.device)
+    batch = next(job.data.batches("train", limit=4, device=job.device))
     observe(net, [batch])
     job.schedule(net, verbs(job, Notes(batch=batch, rehearsal=True), net))
 
@@ -104,7 +104,8 @@ def dense_net(job: Job) -> tuple[nn.Module, dict[str, Any]]:
                 callbacks=job.callbacks(net),
             )
             save_weights(net, folder / WEIGHTS)
-            (folder / "work" / EARLY).replace(folder / EARLY)
+            if (folder / "work" / EARLY).exists():  # else a run that was killed after this line goes on here
+                (folder / "work" / EARLY).replace(folder / EARLY)
             seconds = time.monotonic() - started
             facts = {"history": history, "seconds": seconds, **dense_facts(job, net)}
             write_json(folder / "dense.json", facts)

@@ -63,6 +63,19 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
             f"loss={job.choices['loss']} learns from the trained dense net, and schedule={job.choices['schedule']} "
             "trains from scratch; choose loss=cross_entropy"
         )
+    if scratch and job.callbacks(dense):
+        raise DoesNotApply(
+            f"attention={job.choices['attention']} penalty={job.penalty_name} shape the dense net while it trains, "
+            f"and schedule={job.choices['schedule']} trains a net of its own; choose another schedule"
+        )
+    if getattr(job.attention, "closes_to_macs", False):
+        fitting = {"budget": ("macs",), "scope": ("global", "global_macs"), "granularity": ("channels",)}
+        for key, options in fitting.items():
+            if job.choices[key] not in options:
+                raise DoesNotApply(
+                    f"attention={job.choices['attention']} closes gates until a budget of multiply-adds is met, and "
+                    f"{key}={job.choices[key]} would cut other channels; choose {key}={options[0]}"
+                )
     teacher = copy.deepcopy(dense).eval() if getattr(loss, "teacher", False) else None
 
     def images(count: int | None) -> Iterator[Batch]:

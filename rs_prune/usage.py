@@ -48,10 +48,16 @@ def verb_help(verb: str) -> str:
     base = re.findall(r"^  - (?!_self_)(\w+)$", text, flags=re.MULTILINE)  # a verb whose keys are this one's too
     texts = [text, *((conf_folder() / f"{name}.yaml").read_text() for name in base)]
     lines = [f"rs-prune {verb}: {_summary(verb)}", "", f"Usage: rs-prune {verb} [key=value ...] [flags]"]
-    groups = re.findall(r"^  - (\w+): (.+)$", "\n".join(texts), flags=re.MULTILINE)
+    groups = re.findall(r"^  - (\w+(?:@\w+)?): (.+)$", "\n".join(texts), flags=re.MULTILINE)
     if groups:
         lines += ["", "Choices (group=option; * is the default):"]
     for group, default in groups:
+        option, _, place = group.partition("@")
+        if place:
+            lines.append(
+                f"  {group + '=…':<28}  any {option}= option, for {place.replace('_', ' ')}; default: {default}"
+            )
+            continue
         chosen = re.findall(r"\w+", default)
         for path in sorted((conf_folder() / group).glob("*.yaml")):
             comments = (line for line in path.read_text().splitlines() if not line.startswith("# @"))

@@ -421,3 +421,16 @@ def test_a_reader_who_has_seen_enough_is_no_error():
     assert answer.returncode == 0, answer.stderr
     assert answer.stderr == ""
     assert answer.stdout.startswith("rs-prune run: ")
+
+
+def test_a_run_killed_while_the_dense_net_is_measured_goes_on(rs_prune, scene_folder, monkeypatch):
+    """The weights of the early epoch have found their place by then."""
+    import rs_prune.run as method
+
+    measure = method.dense_facts
+    monkeypatch.setattr(method, "dense_facts", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    words = ("run", *TINY_RUN, f"dataset.root={scene_folder}", "schedule=rewind")
+    assert rs_prune(*words).status == 130
+    monkeypatch.setattr(method, "dense_facts", measure)
+    answer = rs_prune(*words)
+    assert answer.status == 0, answer.err

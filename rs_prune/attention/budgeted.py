@@ -38,6 +38,7 @@ class Budgeted:
     """
 
     shortcuts = True  # a channel is closed only where all that feeds it is
+    closes_to_macs = True  # plans that speak of another cost, or another order, would cut what is open
 
     def __init__(
         self,
@@ -55,6 +56,11 @@ class Budgeted:
             raise RsPruneError(f"attention.start={start}, attention.end={end}: must rise, within 0 and 1")
         if not 0 <= floor < 1:
             raise RsPruneError(f"attention.floor={floor}: must be at least 0 and below 1")
+        if not isinstance(every, int) or every < 1:
+            raise RsPruneError(f"attention.every={every}: must be a whole number of at least 1")
+        for key, value in (("memory", memory), ("speed", speed)):
+            if not 0 < value <= 1:
+                raise RsPruneError(f"attention.{key}={value}: must be above 0 and up to 1")
         self.keep = checked_share(keep)
         self.start = start
         self.end = end

@@ -30,6 +30,7 @@ class HardConcrete:
     """
 
     shortcuts = True  # a channel is closed only where all that feeds it is
+    closes_to_macs = True  # plans that speak of another cost, or another order, would cut what is open
 
     def __init__(
         self,
@@ -43,6 +44,9 @@ class HardConcrete:
     ) -> None:
         if not 0 <= start < end <= 1:
             raise RsPruneError(f"attention.start={start}, attention.end={end}: must rise, within 0 and 1")
+        for key, value in (("lr", lr), ("dual", dual)):
+            if value <= 0:
+                raise RsPruneError(f"attention.{key}={value}: must be above 0")
         self.keep = checked_share(keep)
         self.start = start
         self.end = end

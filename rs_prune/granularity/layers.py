@@ -51,6 +51,11 @@ class Layers:
                 f"granularity=layers: {type(sight.net).__name__} has no residual block whose shortcut is the identity; "
                 "choose granularity=channels, or a net with more blocks such as model=resnet18"
             )
+        if not self.channels and sight.keep != sight.budget.keep:
+            raise DoesNotApply(
+                "granularity=layers: blocks alone know no steps on the way to the budget; choose schedule=one_shot or "
+                "granularity.channels=true"
+            )
         scores = _by_effect(sight, names) if self.rank == "effect" else _by_criterion(sight, names)
         saves = {name: sight.budget(block_cost(sight, name)) for name in names}
         gone: list[str] = []
@@ -83,7 +88,7 @@ class Layers:
 
 
 def _by_criterion(sight: Sight, names: Sequence[str]) -> dict[str, float]:
-    """Block -> mean over its prunable layers of their channels' mean score."""
+    """Block -> mean over its prunable layers of their channels' mean score; a layer that has none takes no part."""
     made = [member.layer for group in sight.graph.all for member in group.members]
     layers = [layer for layer in made if layer in sight.evidence.layers]
     scores = {}
@@ -94,8 +99,14 @@ def _by_criterion(sight: Sight, names: Sequence[str]) -> dict[str, float]:
                 f"granularity=layers: block {name} has no prunable layer that a criterion could score; set "
                 "granularity.rank=effect"
             )
-        found = sight.criterion(sight.evidence, alone)
-        scores[name] = sum(float(values.mean()) for values in found.values()) / len(found)
+        found: list[float] = []
+        for layer in alone:
+            try:
+                found.append(float(sight.criterion(sight.evidence, [layer])[layer.name].mean()))
+            except DoesNotApply:  # squeeze layers have neither gate nor norm
+                if layer is alone[-1] and not found:
+                    raise
+        scores[name] = sum(found) / len(found)
     return scores
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
+
 from rs_prune.contracts import Group, Scores
 
 
@@ -17,4 +19,6 @@ class Global:
     weights = "net"
 
     def __call__(self, scores: Scores, saved: Mapping[str, float], groups: Sequence[Group]) -> Scores:
-        return {name: values / values.mean().clamp_min(1e-12) for name, values in scores.items()}
+        return {
+            name: values / values.mean().clamp_min(torch.finfo(torch.float64).tiny) for name, values in scores.items()
+        }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
+
 from rs_prune.contracts import Group, Scores
 
 
@@ -12,5 +14,6 @@ class GlobalMacs:
 
     def __call__(self, scores: Scores, saved: Mapping[str, float], groups: Sequence[Group]) -> Scores:
         return {
-            name: values / values.mean().clamp_min(1e-12) / max(saved[name], 1.0) for name, values in scores.items()
+            name: values / values.mean().clamp_min(torch.finfo(torch.float64).tiny) / max(saved[name], 1.0)
+            for name, values in scores.items()
         }

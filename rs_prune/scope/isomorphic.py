@@ -33,7 +33,10 @@ class Isomorphic:
         priorities: Scores = {}
         for names in classes.values():
             values = torch.cat(
-                [scores[name].double() / scores[name].double().mean().clamp_min(1e-12) for name in names]
+                [
+                    scores[name].double() / scores[name].double().mean().clamp_min(torch.finfo(torch.float64).tiny)
+                    for name in names
+                ]
             )
             shares = torch.empty(len(values), dtype=torch.float64)
             shares[values.argsort(stable=True)] = torch.arange(1, len(values) + 1, dtype=torch.float64) / len(values)

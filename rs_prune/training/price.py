@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rs_prune.contracts import Place
+from rs_prune.errors import RsPruneError
 from rs_prune.pruning.cost import CostModel
 from rs_prune.pruning.group_gate import FadingSE, GroupGate, group_gates
 
@@ -34,7 +35,8 @@ class PricedGate(GroupGate):
         self.register_buffer("effect", torch.zeros_like(self.gate.detach()))
 
     def values(self) -> Tensor:
-        return self.gate
+        closed = (self.open == 0) & (self.gate.detach() < CLOSED)
+        return self.gate.masked_fill(closed, 0)  # for good, also where a later fit trains the gates
 
 
 class CloseByPrice(pl.Callback):
@@ -73,6 +75,12 @@ class CloseByPrice(pl.Callback):
         self.start = start
         self.end = end
         self.least = np.minimum(np.maximum(np.ceil(floor * cost.channels).astype(np.int64), 2), cost.channels)
+        least = cost.predict(self.least).macs / cost.dense().macs
+        if least > keep:
+            raise RsPruneError(
+                f"attention.keep={keep:g}: with attention.floor={floor:g} at least {least:.4f} of the multiply-adds "
+                "stay; lower the floor or raise budget.keep"
+            )
         self.every = every
         self.memory = memory
         self.speed = speed

@@ -195,7 +195,7 @@ def test_as_few_close_as_the_limit_asks_for_and_the_floor_holds() -> None:
     found = priced(net)
     for shared in found.values():
         shared.effect.uniform_(1, 2)
-    price = closer(cost, floor=0.5)
+    price = closer(cost, floor=0.5, keep=0.5)
     price.close(found, 1.0)
     assert all(shared.open.all() for shared in found.values())
     price.close(found, 0.5)
@@ -310,3 +310,44 @@ def test_gates_reach_the_budget_in_a_run(
         assert record["accuracy"]["raw"] == record["accuracy"]["closed"] == record["accuracy"]["folded"]
     assert "dense" not in record["accuracy"]
     assert record["checks"]["mean_gate_error"] < 1e-5
+
+
+# ------------------------------------------------------------------------- what makes no sense is refused
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("attention=budgeted scope=local", "scope=local would cut other channels; choose scope=global"),
+        ("attention=budgeted scope=global budget=params", "choose budget=macs"),
+        ("attention=budgeted scope=global schedule=soft", "trains a net of its own"),
+        ("attention=none criterion=bn_scale penalty=slimming schedule=dynamic", "trains a net of its own"),
+        ("attention=budgeted scope=global attention.every=0", "attention.every=0: must be a whole number"),
+        ("attention=hard_concrete scope=global attention.lr=0", "attention.lr=0: must be above 0"),
+        ("attention=budgeted scope=global attention.floor=0.9", "lower the floor or raise budget.keep"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused_in_one_line(
+    words: str, told: str, rs_prune: Callable[..., Any], scene_folder: Path, tmp_path: Path
+) -> None:
+    done = rs_prune("run", *TINY_RUN, f"dataset.root={scene_folder}", "budget.keep=0.5", *words.split())
+    assert done.status == 1
+    (line,) = [line for line in done.err.splitlines() if line.startswith("rs-prune: ")]
+    assert told in line
+    assert not list((tmp_path / "outputs").glob("cache/dense/*/net.safetensors"))
+
+
+def test_closed_gates_stay_closed_in_later_fits() -> None:
+    net, _, _ = made(Budgeted(keep=0.5))
+    for shared in priced(net).values():
+        with torch.no_grad():
+            shared.open[::2] = 0
+            shared.gate[::2] = 0
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+    for number in range(3):
+        optimizer.zero_grad()
+        net.train()(images(8, seed=number)).square().mean().backward()
+        optimizer.step()
+    for shared in priced(net).values():
+        assert (shared.values()[::2] == 0).all()
+        assert (shared.values()[1::2] != 0).all()
