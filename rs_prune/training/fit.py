@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -116,6 +118,7 @@ def fit(
         warmup=recipe.warmup,
     )
     last = folder / "last.ckpt"
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
@@ -124,6 +127,8 @@ def fit(
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
     finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, on_ctrl_c)  # Lightning leaves it ignored, for child processes too
         close(journal)
     if trainer.interrupted:
         raise KeyboardInterrupt

@@ -132,6 +132,8 @@ def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
             recipe=lambda lr_factor=1.0, **_: make_recipe(**{"selection": "val", **recipe}),
             store=SimpleNamespace(work_folder=lambda _: folder, dense_folder=lambda _: folder / "dense"),
             logger=lambda _: False,
+            attention=None,
+            callbacks=lambda _: [],
             fresh_net=lambda: fresh(gated),
         )
         notes = Notes(batch=next(data.batches("val", limit=16)), rehearsal=rehearsal)
