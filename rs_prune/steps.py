@@ -58,24 +58,7 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
     cfg, data, device = job.cfg, job.data, job.device
     scratch = bool(getattr(job.schedule, "scratch", False))
     loss = job.recipe().loss
-    if getattr(loss, "teacher", False) and scratch:
-        raise DoesNotApply(
-            f"loss={job.choices['loss']} learns from the trained dense net, and schedule={job.choices['schedule']} "
-            "trains from scratch; choose loss=cross_entropy"
-        )
-    if scratch and job.callbacks(dense):
-        raise DoesNotApply(
-            f"attention={job.choices['attention']} penalty={job.penalty_name} shape the dense net while it trains, "
-            f"and schedule={job.choices['schedule']} trains a net of its own; choose another schedule"
-        )
-    if getattr(job.attention, "closes_to_macs", False):
-        fitting = {"budget": ("macs",), "scope": ("global", "global_macs"), "granularity": ("channels",)}
-        for key, options in fitting.items():
-            if job.choices[key] not in options:
-                raise DoesNotApply(
-                    f"attention={job.choices['attention']} closes gates until a budget of multiply-adds is met, and "
-                    f"{key}={job.choices[key]} would cut other channels; choose {key}={options[0]}"
-                )
+    _refuse_idle_choices(job, dense)
     teacher = copy.deepcopy(dense).eval() if getattr(loss, "teacher", False) else None
 
     def images(count: int | None) -> Iterator[Batch]:
@@ -197,6 +180,33 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
         keep=job.budget.keep,
         epochs=cfg.finetune_epochs + (cfg.epochs if scratch else 0),
     )
+
+
+def _refuse_idle_choices(job: Job, dense: nn.Module) -> None:
+    """Refuses choices that the schedule or the plan would leave without effect, or work against.
+
+    Raises:
+        DoesNotApply: Naming both and what to choose.
+    """
+    scratch = bool(getattr(job.schedule, "scratch", False))
+    if getattr(job.recipe().loss, "teacher", False) and scratch:
+        raise DoesNotApply(
+            f"loss={job.choices['loss']} learns from the trained dense net, and schedule={job.choices['schedule']} "
+            "trains from scratch; choose loss=cross_entropy"
+        )
+    if scratch and job.callbacks(dense):
+        raise DoesNotApply(
+            f"attention={job.choices['attention']} penalty={job.penalty_name} shape the dense net while it trains, "
+            f"and schedule={job.choices['schedule']} trains a net of its own; choose another schedule"
+        )
+    if getattr(job.attention, "closes_to_macs", False):
+        fitting = {"budget": ("macs",), "scope": ("global", "global_macs"), "granularity": ("channels",)}
+        for key, options in fitting.items():
+            if job.choices[key] not in options:
+                raise DoesNotApply(
+                    f"attention={job.choices['attention']} closes gates until a budget of multiply-adds is met, and "
+                    f"{key}={job.choices[key]} would cut other channels; choose {key}={options[0]}"
+                )
 
 
 def measured(

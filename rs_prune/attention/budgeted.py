@@ -11,6 +11,7 @@ from rs_prune.contracts import Branch, Place
 from rs_prune.errors import RsPruneError
 from rs_prune.pruning.cost import CostModel, checked_share
 from rs_prune.pruning.group_gate import at_places
+from rs_prune.training.course import checked_span
 from rs_prune.training.price import CloseByPrice, PricedGate
 
 
@@ -52,8 +53,6 @@ class Budgeted:
         speed: float = 0.1,
         image: bool = False,
     ) -> None:
-        if not 0 <= start < end <= 1:
-            raise RsPruneError(f"attention.start={start}, attention.end={end}: must rise, within 0 and 1")
         if not 0 <= floor < 1:
             raise RsPruneError(f"attention.floor={floor}: must be at least 0 and below 1")
         if not isinstance(every, int) or every < 1:
@@ -62,8 +61,7 @@ class Budgeted:
             if not 0 < value <= 1:
                 raise RsPruneError(f"attention.{key}={value}: must be above 0 and up to 1")
         self.keep = checked_share(keep)
-        self.start = start
-        self.end = end
+        self.start, self.end = checked_span(start, end)
         self.floor = floor
         self.every = every
         self.memory = memory

@@ -11,6 +11,7 @@ from rs_prune.contracts import Branch, Place
 from rs_prune.errors import RsPruneError
 from rs_prune.pruning.cost import CostModel, checked_share
 from rs_prune.pruning.group_gate import at_places
+from rs_prune.training.course import checked_span
 from rs_prune.training.dual import DualAscent, HardConcreteGate
 
 
@@ -42,14 +43,11 @@ class HardConcrete:
         dual: float = 0.5,
         open: float = 3.0,
     ) -> None:
-        if not 0 <= start < end <= 1:
-            raise RsPruneError(f"attention.start={start}, attention.end={end}: must rise, within 0 and 1")
         for key, value in (("lr", lr), ("dual", dual)):
             if value <= 0:
                 raise RsPruneError(f"attention.{key}={value}: must be above 0")
         self.keep = checked_share(keep)
-        self.start = start
-        self.end = end
+        self.start, self.end = checked_span(start, end)
         self.lr = lr
         self.dual = dual
         self.open = open

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from rs_prune.contracts import Plan, Sight
-from rs_prune.errors import RsPruneError
-from rs_prune.pruning.planner import WINDOW, plan_channels
+from rs_prune.pruning.planner import checked_widths, plan_groups
 
 
 class Channels:
@@ -16,21 +15,9 @@ class Channels:
     """
 
     def __init__(self, *, min_channels: int = 2, round_to: int = 1) -> None:
-        if min_channels < 1 or round_to < 1:
-            raise RsPruneError("granularity: min_channels and round_to must be at least 1")
-        self.min_channels = min_channels
-        self.round_to = round_to
+        self.min_channels, self.round_to = checked_widths(min_channels, round_to)
 
     def __call__(self, sight: Sight) -> Plan:
-        groups = sight.graph.groups
-        return plan_channels(
-            scores=sight.criterion(sight.evidence, groups),
-            groups=groups,
-            cost=sight.cost,
-            scope=sight.scope,
-            budget=sight.budget,
-            target=sight.keep * sight.dense,
-            tolerance=WINDOW * sight.dense,
-            min_channels=self.min_channels,
-            round_to=self.round_to,
+        return plan_groups(
+            sight, sight.graph.groups, sight.cost, min_channels=self.min_channels, round_to=self.round_to
         )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from rs_prune.contracts import Group, Member, Plan, RemoveBlock, Sight
 from rs_prune.errors import DoesNotApply, RsPruneError
 from rs_prune.pruning.blocks import block_cost, blocks, cheapest, groups_without, inside, take_out
 from rs_prune.pruning.cost import CostModel
-from rs_prune.pruning.planner import WINDOW, plan_channels
+from rs_prune.pruning.gate import fold
+from rs_prune.pruning.planner import WINDOW, checked_widths, plan_groups
 from rs_prune.pruning.weights import check_window
 
 
@@ -36,12 +36,9 @@ class Layers:
     ) -> None:
         if rank not in ("criterion", "effect"):
             raise RsPruneError(f"granularity.rank={rank}: must be criterion or effect")
-        if min_channels < 1 or round_to < 1:
-            raise RsPruneError("granularity: min_channels and round_to must be at least 1")
         self.rank = rank
         self.channels = channels
-        self.min_channels = min_channels
-        self.round_to = round_to
+        self.min_channels, self.round_to = checked_widths(min_channels, round_to)
 
     def __call__(self, sight: Sight) -> Plan:
         names = blocks(sight.net, sight.cost.example)
@@ -73,17 +70,7 @@ class Layers:
         if not self.channels:
             check_window(sight, cost.dense())
             return Plan(edits, cost.dense(), target)
-        rest = plan_channels(
-            scores=sight.criterion(sight.evidence, groups),
-            groups=groups,
-            cost=cost,
-            scope=sight.scope,
-            budget=sight.budget,
-            target=target,
-            tolerance=WINDOW * sight.dense,
-            min_channels=self.min_channels,
-            round_to=self.round_to,
-        )
+        rest = plan_groups(sight, groups, cost, min_channels=self.min_channels, round_to=self.round_to)
         return Plan((*edits, *rest.edits), rest.predicted, target)
 
 
@@ -121,14 +108,11 @@ def _by_effect(sight: Sight, names: Sequence[str]) -> dict[str, float]:
     return {name: sight.loss(_without(net, [name])) - whole for name in names}
 
 
-@torch.no_grad()
 def _folded(sight: Sight) -> nn.Module:
     net = copy.deepcopy(sight.net)
     for layer, found in sight.evidence.layers.items():
         if found.gate is not None:
-            module = net.get_submodule(sight.graph.norms.get(layer, layer))
-            for parameter in module.parameters(recurse=False):
-                parameter.mul_(found.gate.view(-1, *[1] * (parameter.dim() - 1)))
+            fold(net.get_submodule(sight.graph.norms.get(layer, layer)), found.gate)
     return net
 
 

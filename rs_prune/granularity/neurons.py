@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from rs_prune.contracts import Plan, Sight
-from rs_prune.errors import DoesNotApply, RsPruneError
-from rs_prune.pruning.planner import WINDOW, plan_channels
+from rs_prune.errors import DoesNotApply
+from rs_prune.pruning.planner import checked_widths, plan_groups
 
 
 class Neurons:
@@ -21,10 +21,7 @@ class Neurons:
     """
 
     def __init__(self, *, min_channels: int = 2, round_to: int = 1, filters: bool = False) -> None:
-        if min_channels < 1 or round_to < 1:
-            raise RsPruneError("granularity: min_channels and round_to must be at least 1")
-        self.min_channels = min_channels
-        self.round_to = round_to
+        self.min_channels, self.round_to = checked_widths(min_channels, round_to)
         self.filters = filters
 
     def __call__(self, sight: Sight) -> Plan:
@@ -41,14 +38,4 @@ class Neurons:
                 "granularity=neurons: the budget counts filters, and none are removed; choose budget=params or "
                 "budget=macs, or granularity.filters=true"
             )
-        return plan_channels(
-            scores=sight.criterion(sight.evidence, groups),
-            groups=groups,
-            cost=cost,
-            scope=sight.scope,
-            budget=sight.budget,
-            target=sight.keep * sight.dense,
-            tolerance=WINDOW * sight.dense,
-            min_channels=self.min_channels,
-            round_to=self.round_to,
-        )
+        return plan_groups(sight, groups, cost, min_channels=self.min_channels, round_to=self.round_to)

@@ -74,12 +74,7 @@ class Gated(nn.Module):
         """The inner module with the mean gate multiplied into its affine parameters."""
         if not len(self.mean):
             raise RsPruneError("the gates were never observed; observe(net, batches) before detach(net)")
-        with torch.no_grad():
-            for name in ("weight", "bias"):
-                masks: Any = self.inner.parametrizations if parametrize.is_parametrized(self.inner, name) else None
-                value = masks[name].original if masks else getattr(self.inner, name)
-                if isinstance(value, Tensor):
-                    value.mul_(self.mean.view(-1, *[1] * (value.dim() - 1)))
+        fold(self.inner, self.mean)
         return self.bare()
 
     def bare(self) -> nn.Module:
@@ -87,6 +82,16 @@ class Gated(nn.Module):
         if self.after is not None:
             self.inner.act = self.after
         return self.inner
+
+
+@torch.no_grad()
+def fold(module: nn.Module, gate: Tensor) -> None:
+    """Multiplies a constant gate (channels,) into a norm's or convolution's affine parameters; in place."""
+    for name in ("weight", "bias"):
+        masks: Any = module.parametrizations if parametrize.is_parametrized(module, name) else None
+        value = masks[name].original if masks else getattr(module, name)
+        if isinstance(value, Tensor):
+            value.mul_(gate.view(-1, *[1] * (value.dim() - 1)))
 
 
 def inner(module: nn.Module) -> nn.Module:

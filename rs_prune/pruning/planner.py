@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rs_prune.contracts import Budget, Group, Plan, RemoveChannels, Scope, Scores
+from rs_prune.contracts import Budget, Group, Plan, RemoveChannels, Scope, Scores, Sight
 from rs_prune.errors import RsPruneError
 from rs_prune.pruning.cost import CostModel, filters
 
@@ -84,16 +84,55 @@ def plan_channels(
                 open_groups[group] = False
     predicted = cost.predict(counts)
     if budget(predicted) < target - tolerance and target <= budget.keep * dense * (1 + 1e-9):
-        raise RsPruneError(
-            f"budget.keep={budget.keep:g}: no plan lands within {WINDOW:.0%} below it; the nearest is "
-            f"budget.keep={offer(budget(predicted), dense)}"
-        )
+        raise missed(budget, budget(predicted), dense)
     edits = tuple(
         RemoveChannels(group.name, tuple(sorted(order[column][: group.channels - count])))
         for column, (group, count) in enumerate(zip(groups, counts[columns].tolist(), strict=True))
         if count < group.channels
     )
     return Plan(edits, predicted, target)
+
+
+def plan_groups(sight: Sight, groups: Sequence[Group], cost: CostModel, *, min_channels: int, round_to: int) -> Plan:
+    """`plan_channels` over these groups of what a granularity sees, with the criterion's scores.
+
+    Args:
+        sight: What is planned from.
+        groups: The groups that may lose channels.
+        cost: The cost model of the net that loses them.
+        min_channels: Channels that every group keeps at least.
+        round_to: Kept channels are a multiple of this.
+    """
+    return plan_channels(
+        scores=sight.criterion(sight.evidence, groups),
+        groups=groups,
+        cost=cost,
+        scope=sight.scope,
+        budget=sight.budget,
+        target=sight.keep * sight.dense,
+        tolerance=WINDOW * sight.dense,
+        min_channels=min_channels,
+        round_to=round_to,
+    )
+
+
+def checked_widths(min_channels: int, round_to: int) -> tuple[int, int]:
+    """The options `min_channels` and `round_to`, if they can be.
+
+    Raises:
+        RsPruneError: When one is below 1.
+    """
+    if min_channels < 1 or round_to < 1:
+        raise RsPruneError("granularity: min_channels and round_to must be at least 1")
+    return min_channels, round_to
+
+
+def missed(budget: Budget, reached: int, dense: float) -> RsPruneError:
+    """The error of a plan that lands outside the budget's window, with the share that its cost fits into."""
+    return RsPruneError(
+        f"budget.keep={budget.keep:g}: no plan lands within {WINDOW:.0%} below it; the nearest is "
+        f"budget.keep={offer(reached, dense)}"
+    )
 
 
 def offer(cost: int, dense: float) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rs_prune.contracts import Cost, Evidence, LayerEvidence, Plan, Sight
 from rs_prune.errors import DoesNotApply, RsPruneError
 from rs_prune.pruning.masking import pack
-from rs_prune.pruning.planner import WINDOW, offer
+from rs_prune.pruning.planner import WINDOW, missed
 
 Keeps = Mapping[str, Tensor]
 """Layer -> True where a weight stays; of the weight's shape."""
@@ -146,10 +146,7 @@ def check_window(sight: Sight, predicted: Cost) -> None:
     """
     reached, target = sight.budget(predicted), sight.keep * sight.dense
     if not target - WINDOW * sight.dense <= reached <= target * (1 + 1e-12):
-        raise RsPruneError(
-            f"budget.keep={sight.budget.keep:g}: no plan lands within {WINDOW:.0%} below it; the nearest is "
-            f"budget.keep={offer(reached, sight.dense)}"
-        )
+        raise missed(sight.budget, reached, sight.dense)
 
 
 def _ordered(values: Tensor) -> Tensor:

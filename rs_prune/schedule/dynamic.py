@@ -32,9 +32,7 @@ class Dynamic:
         self.until, self.updates = checked_updates(until, updates)
 
     def __call__(self, net: nn.Module, do: Verbs) -> nn.Module:
-        do.plan(
-            net, (1 + do.keep) / 2
-        )  # refuses granularities that know one pattern only, which an exchange would break
+        do.plan(net, (1 + do.keep) / 2)  # refuses granularities of one pattern, which an exchange would break
         net = do.mask(net, do.plan(net, do.keep))
         masks = DynamicMasks(alpha=self.alpha, until=self.until, updates=self.updates, epochs=do.epochs)
         net = do.fit(net, do.epochs, [masks], 1.0)

@@ -7,11 +7,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rs_prune.contracts import Place
 from rs_prune.pruning.cost import CostModel
 from rs_prune.pruning.group_gate import GroupGate, group_gates
+from rs_prune.training.course import net_of, settled, share_of
 
 LOW, HIGH = -0.1, 1.1  # the interval that the concrete distribution is stretched to, before it is cut to [0, 1]
 TEMPERATURE = 2 / 3
@@ -67,7 +68,7 @@ class DualAscent(pl.Callback):
         self.end = end
         self.lr = lr
         self.dual = dual
-        self.settled = math.ceil(end * epochs - 1e-9)
+        self.settled = settled(end, epochs)
         self.multiplier = 0.0
         self._resumed: dict[str, Any] = {}
         self._adam: torch.optim.Adam | None = None
@@ -80,9 +81,7 @@ class DualAscent(pl.Callback):
         self._resumed = state_dict["adam"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        net = pl_module.net
-        assert isinstance(net, nn.Module)
-        found = group_gates(net).items()
+        found = group_gates(net_of(pl_module)).items()
         self.found = {name: gates for name, gates in found if isinstance(gates, HardConcreteGate)}
         self._adam = torch.optim.Adam([gates.gate for gates in self.found.values()], lr=self.lr)
         if self._resumed:
@@ -118,5 +117,4 @@ class DualAscent(pl.Callback):
 
     def allowed(self, progress: float) -> float:
         """The share of the multiply-adds allowed at a point of the training (0 to 1)."""
-        along = min(1.0, max(0.0, (progress - self.start) / (self.end - self.start)))
-        return 1 - (1 - self.keep) * along
+        return 1 - (1 - self.keep) * share_of(progress, self.start, self.end)

@@ -16,6 +16,7 @@ from rs_prune.errors import RsPruneError
 from rs_prune.pruning.gate import bare, inner
 from rs_prune.pruning.graph import Graph, trace
 from rs_prune.pruning.masking import bake, masked_channels, masks, masks_of, original, set_masks
+from rs_prune.training.course import cubic, net_of, settled, total_steps
 from rs_prune.training.datamodule import SceneData
 
 MakePlan = Callable[[nn.Module, float], Plan]
@@ -99,7 +100,7 @@ class GradualMasks(Masking):
 
     def share(self, along: float) -> float:
         """What stays when that share of the updates is done: Zhu and Gupta's cubic."""
-        return self.keep if along == 1 else self.keep + (1 - self.keep) * (1 - along) ** 3
+        return cubic(self.keep, along)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -131,21 +132,6 @@ def update_steps(total: int, until: float, updates: int) -> dict[int, float]:
     """
     end = min(math.ceil(until * total - 1e-9), total - 1)
     return {-(-number * end // updates): number / updates for number in range(updates + 1)}
-
-
-def settled(until: float, epochs: int) -> int:
-    """How many epochs it takes until masks no longer change."""
-    return math.ceil(until * epochs - 1e-9)
-
-
-def total_steps(trainer: pl.Trainer) -> int:
-    return int(trainer.estimated_stepping_batches)
-
-
-def net_of(pl_module: pl.LightningModule) -> nn.Module:
-    net = pl_module.net
-    assert isinstance(net, nn.Module)
-    return net
 
 
 @torch.no_grad()

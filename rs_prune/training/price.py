@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import lightning.pytorch as pl
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from rs_prune.contracts import Place
 from rs_prune.errors import RsPruneError
 from rs_prune.pruning.cost import CostModel
 from rs_prune.pruning.group_gate import FadingSE, GroupGate, group_gates
+from rs_prune.training.course import cubic, net_of, settled, share_of
 
 CLOSED = 0.02  # a closing gate below this is set to 0
 
@@ -84,12 +83,11 @@ class CloseByPrice(pl.Callback):
         self.every = every
         self.memory = memory
         self.speed = speed
-        self.settled = math.ceil(end * epochs - 1e-9)
+        self.settled = settled(end, epochs)
 
     @torch.no_grad()
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        net = pl_module.net
-        assert isinstance(net, nn.Module)
+        net = net_of(pl_module)
         found = {name: gates for name, gates in group_gates(net).items() if isinstance(gates, PricedGate)}
         for gates in found.values():
             assert gates.gate.grad is not None
@@ -98,7 +96,7 @@ class CloseByPrice(pl.Callback):
         progress = trainer.global_step / trainer.estimated_stepping_batches
         if trainer.global_step % self.every == 0:
             self.close(found, self.allowed(progress))
-            fade = 1 - min(1.0, progress / self.end)
+            fade = 1 - share_of(progress, 0, self.end)
             for module in net.modules():
                 if isinstance(module, FadingSE):
                     module.fade.fill_(fade)
@@ -108,8 +106,7 @@ class CloseByPrice(pl.Callback):
 
     def allowed(self, progress: float) -> float:
         """The share of the multiply-adds allowed at a point of the training (0 to 1): a cubic, fast at first."""
-        along = min(1.0, max(0.0, (progress - self.start) / (self.end - self.start)))
-        return self.keep + (1 - self.keep) * (1 - along) ** 3
+        return cubic(self.keep, share_of(progress, self.start, self.end))
 
     def close(self, found: dict[str, PricedGate], allowed: float) -> None:
         """Closes the fewest gates, in order of their effect per multiply-add saved, that meet what is allowed."""

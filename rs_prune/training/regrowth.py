@@ -16,7 +16,8 @@ from rs_prune.pruning.graph import Graph
 from rs_prune.pruning.layers import channel_dim, owner
 from rs_prune.pruning.masking import masked_channels, masks, masks_of, original, set_masks
 from rs_prune.pruning.scores import evidence, per_group
-from rs_prune.training.masks import Masking, net_of, settled, total_steps, update_steps
+from rs_prune.training.course import net_of, settled, total_steps
+from rs_prune.training.masks import Masking, update_steps
 
 SLIT = 2.0**-20
 """How far masks are opened to see the gradients behind them.
