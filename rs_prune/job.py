@@ -73,6 +73,7 @@ class Job:
             shares={part: float(cfg.split[part]) for part in ("train", "val", "test")},
             seed=cfg.split.seed,
             cache=self.store.cache,
+            cache_gb=float(cfg.cache_gb),
             limit=cfg.limit,
         )
 
@@ -198,6 +199,8 @@ class Job:
         ):
             if not isinstance(cfg[key], int) or isinstance(cfg[key], bool) or cfg[key] < least:
                 raise RsPruneError(f"{key}={cfg[key]}: must be a whole number of at least {least}")
+        if not isinstance(cfg.cache_gb, (int, float)) or isinstance(cfg.cache_gb, bool) or not cfg.cache_gb >= 0:
+            raise RsPruneError(f"cache_gb={cfg.cache_gb}: must be a number of GB, 0 for no decoded scenes on disk")
         if cfg.selection not in ("val", "last"):
             raise RsPruneError(f"selection={cfg.selection}: must be val or last")
         if cfg.limit is not None and cfg.limit < 1:

@@ -116,6 +116,6 @@ def test_declared_statistics_of_eurosat_are_those_of_its_training_part(real_data
         seed=0,
         cache=tmp_path,
     )  # fmt: skip
-    mean, std = statistics(loaded.pixels, loaded.parts.train, 1 / 255)
+    mean, std = statistics(loaded.scenes, loaded.pixels, loaded.parts.train)
     assert np.allclose(mean, EuroSAT.mean, atol=1e-4)
     assert np.allclose(std, EuroSAT.std, atol=1e-4)
