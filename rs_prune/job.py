@@ -19,7 +19,7 @@ from rs_prune.errors import RsPruneError
 from rs_prune.pruning.cost import CostModel
 from rs_prune.pruning.gate import attach, bare
 from rs_prune.pruning.graph import trace
-from rs_prune.results.store import Store, digest
+from rs_prune.results.store import Store, digest, writable
 from rs_prune.scenes.load import Loaded, load
 from rs_prune.training.datamodule import SceneData
 from rs_prune.training.fit import Recipe
@@ -51,7 +51,8 @@ class Job:
         self.cfg = cfg
         self.plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)  # type: ignore[assignment]
         self._check()
-        self.store = Store(Path(cfg.out).expanduser(), Path(cfg.cache).expanduser())
+        out, cache = Path(cfg.out).expanduser(), Path(cfg.cache).expanduser()
+        self.store = Store(out, cache if cache == out / "cache" else writable(cache, out / "cache"))
         self.device = _device(str(cfg.trainer.accelerator))
         torch.set_num_threads(cfg.threads or max(1, (os.cpu_count() or 1) // cfg.workers))
         self.dataset: Dataset = build(cfg.dataset, "dataset")

@@ -133,6 +133,8 @@ class _Scenes:
 class _Batches:
     """What Lightning takes for a data loader: the batches of a sampler, in its order."""
 
+    batch_sampler = None  # it asks for one
+
     def __init__(self, scenes: _Scenes, sampler: _Chunks | _EpochBatches) -> None:
         self.scenes = scenes
         self.sampler = sampler
