@@ -57,6 +57,8 @@ def split_facts(job: Job) -> dict[str, Any]:
     loaded = job.loaded
     words, shares = job.choices, job.cfg.split
     name = f"seed{shares.seed}-{shares.train:g}-{shares.val:g}-{shares.test:g}"
+    if shares.use < 1:
+        name += f"-use{shares.use:g}"
     if job.cfg.limit is None:
         write_lists(loaded.scenes, loaded.parts, job.store.out / "splits" / words["dataset"] / name)
     return {

@@ -11,6 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def split(scenes: Scenes, digests: Sequence[str], *, train: float, val: float, t
         scenes: The indexed images.
         digests: Content digest, or unit, of each.
         train: Share of the training part; the three shares sum to 1.
-        val: Share of the validation part.
+        val: Share of the validation part; 0: none.
         test: Share of the test part.
         seed: Another seed, another split.
 
@@ -85,7 +86,7 @@ def split(scenes: Scenes, digests: Sequence[str], *, train: float, val: float, t
     """
     shares = {"train": train, "val": val, "test": test}
     for part, share in shares.items():
-        if not 0 < share < 1:
+        if not 0 < share < 1 and not (part == "val" and share == 0):
             raise RsPruneError(f"split.{part}={share}: must lie between 0 and 1")
     if abs(sum(shares.values()) - 1) > 1e-6:
         raise RsPruneError(f"split: train + val + test is {sum(shares.values()):g}; the shares must sum to 1")
@@ -102,7 +103,8 @@ def split(scenes: Scenes, digests: Sequence[str], *, train: float, val: float, t
         of_class = members[label]
         ordered = sorted(of_class, key=lambda digest: _rank(seed, digest))
         sizes = _sizes(sum(map(len, of_class.values())), shares)
-        if len(ordered) < len(PARTS) or min(sizes.values()) < 1:
+        wanted = [part for part in PARTS if shares[part]]
+        if len(ordered) < len(wanted) or min(sizes[part] for part in wanted) < 1:
             raise RsPruneError(
                 f"class {name}: {len(ordered)} different images are too few to split "
                 f"{train:g}/{val:g}/{test:g}; add images or change split.train, split.val, split.test"
@@ -122,6 +124,23 @@ def split(scenes: Scenes, digests: Sequence[str], *, train: float, val: float, t
         test=tuple(sorted(parts["test"])),
         duplicates=tuple(sorted(tuple(files) for files in doubles.values() if len(files) > 1)),
     )
+
+
+def share_of_training(parts: Split, labels: Sequence[int], digests: Sequence[str], share: float, seed: int) -> Split:
+    """The split with a share of its training part: the same of every class, at least one image.
+
+    Args:
+        parts: The split.
+        labels: Class index of each image of the set.
+        digests: Content digest of each training image.
+        share: What stays, above 0 and up to 1.
+        seed: Of the split.
+    """
+    of_class: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    for index, digest in zip(parts.train, digests, strict=True):
+        of_class[labels[index]].append((_rank(seed, digest), index))
+    kept = [index for ranked in of_class.values() for _, index in sorted(ranked)[: max(1, round(share * len(ranked)))]]
+    return replace(parts, train=tuple(sorted(kept)))
 
 
 def write_lists(scenes: Scenes, parts: Split, folder: Path) -> None:
