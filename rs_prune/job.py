@@ -215,8 +215,8 @@ class Job:
             raise RsPruneError(f"selection={cfg.selection}: must be val, last or {AS_PUBLISHED}")
         if (cfg.split.val == 0) != (cfg.selection == AS_PUBLISHED):
             raise RsPruneError(
-                f"selection={cfg.selection} with split.val={cfg.split.val:g}: without validation data epochs are chosen on "
-                f"test data, and only then: selection={AS_PUBLISHED} and split=published70 go together, else selection=val"
+                f"selection={cfg.selection} with split.val={cfg.split.val:g}: split=published70 goes with "
+                f"selection={AS_PUBLISHED}; other splits with selection=val or last"
             )
         steps = self.plain["lr_steps"]
         if steps is not None and (not isinstance(steps, list) or not all(0 < share < 1 for share in steps)):
