@@ -31,8 +31,8 @@ ARMS = (
     ("random", "free"),
 )
 COMMON = (
-    "dataset=eurosat split.use=0.2 batch_size=128 trainer.precision=bf16-mixed epochs=10 finetune_epochs=0 schedule=soft"
-    " attention=none budget=params budget.keep=0.6 threads=1 latency.seconds=0.05 logger=none quiet=true"
+    "dataset=eurosat split.use=0.2 batch_size=128 trainer.precision=bf16-mixed epochs=10 finetune_epochs=0 "
+    "schedule=soft attention=none budget=params budget.keep=0.6 threads=1 latency.seconds=0.05 logger=none quiet=true"
 )
 CUT: list[set[tuple[str, int]]] = []
 
