@@ -51,7 +51,7 @@ def units(scenes: Scenes, digests: Sequence[str], pixels: NDArray[np.generic]) -
         The unit of each image, in the order of `scenes.files`. An image without a twin is its own digest.
     """
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        looks = list(pool.map(lambda image: _pixel_digest(pixels[image]), range(len(digests))))
+        looks = list(pool.map(lambda image: pixel_digest(pixels[image]), range(len(digests))))
     alike: dict[str, dict[str, int]] = defaultdict(dict)
     for index, (look, digest) in enumerate(zip(looks, digests, strict=True)):
         alike[look].setdefault(digest, index)
@@ -60,13 +60,11 @@ def units(scenes: Scenes, digests: Sequence[str], pixels: NDArray[np.generic]) -
         if len(members) > 1:
             twins: dict[str, str] = {}
             for digest in sorted(members):
-                unit[digest] = twins.setdefault(
-                    _pixel_digest(read(scenes.root / scenes.files[members[digest]])), digest
-                )
+                unit[digest] = twins.setdefault(pixel_digest(read(scenes.root / scenes.files[members[digest]])), digest)
     return tuple(unit[digest] for digest in digests)
 
 
-def _pixel_digest(pixels: Pixels) -> str:
+def pixel_digest(pixels: Pixels) -> str:
     header = f"{pixels.dtype.str}{pixels.shape}".encode()
     return hashlib.sha256(header + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
