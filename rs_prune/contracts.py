@@ -157,6 +157,7 @@ class Evidence:
 
     Attributes:
         layers: Evidence of each prunable layer, by name.
+        weights: Weight of each convolution and linear layer that a group touches, the classifier's too.
         seed: The run's seed, for criteria that draw.
         images: How many training images were observed; 0 when no gate was there to observe.
     """
@@ -164,6 +165,7 @@ class Evidence:
     layers: Mapping[str, LayerEvidence]
     seed: int = 0
     images: int = 0
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 Scores = dict[str, Tensor]

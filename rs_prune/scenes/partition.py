@@ -30,7 +30,7 @@ def by_content(
     parts: dict[str, list[int]] = {part: [] for part in shares}
     for label, name in enumerate(scenes.classes):
         of_class = members[label]
-        ordered = sorted(of_class, key=lambda digest: _rank(seed, digest))
+        ordered = sorted(of_class, key=lambda digest: rank(seed, digest))
         sizes = _sizes(sum(map(len, of_class.values())), shares)
         if len(ordered) < len(shares) or min(sizes.values()) < 1:
             raise RsPruneError(
@@ -73,13 +73,13 @@ def by_block(
 def by_lists(scenes: Scenes, digests: Sequence[str], val: float, seed: int) -> dict[str, list[int]]:
     """The lists that came with the set; a validation part is carved out of training where they have none."""
     if not scenes.parts:
-        raise DoesNotApply(f"split=published: {scenes.name} brings no lists along; choose split=default")
+        raise DoesNotApply(f"split=lists: {scenes.name} brings no lists along; choose split=default")
     parts: dict[str, list[int]] = {"train": [], "val": [], "test": []}
     for index, file in enumerate(scenes.files):
         parts[scenes.parts[file]].append(index)
     for part in ("train", "test"):
         if not parts[part]:
-            raise DoesNotApply(f"split=published: the lists of {scenes.name} have no {part} part; use split=default")
+            raise DoesNotApply(f"split=lists: the lists of {scenes.name} have no {part} part; use split=default")
     if not parts["val"]:
         if not 0 < val < 1:
             raise RsPruneError(f"split.val={val:g}: must lie between 0 and 1")
@@ -94,7 +94,7 @@ def by_lists(scenes: Scenes, digests: Sequence[str], val: float, seed: int) -> d
     return parts
 
 
-def _rank(seed: int, digest: str) -> str:
+def rank(seed: int, digest: str) -> str:
     return hashlib.sha256(f"{seed}/{digest}".encode()).hexdigest()
 
 

@@ -11,6 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from rs_prune.contracts import Scenes, Split
 from rs_prune.errors import RsPruneError
 from rs_prune.results.files import write
-from rs_prune.scenes.partition import by_block, by_content, by_lists
+from rs_prune.scenes.partition import by_block, by_content, by_lists, rank
 from rs_prune.scenes.reading import Pixels, read
 
 PARTS = ("train", "val", "test")
@@ -70,9 +71,9 @@ def pixel_digest(pixels: Pixels) -> str:
 
 
 def options(words: Mapping[str, Any]) -> dict[str, float]:
-    """What `split` takes besides the seed, from the words of the configuration."""
+    """What `split` takes besides the seed and the share in use, from the words of the configuration."""
     try:
-        return {key: float(value) for key, value in words.items() if key != "seed" and value is not None}
+        return {key: float(value) for key, value in words.items() if key not in ("seed", "use") and value is not None}
     except (TypeError, ValueError) as error:
         raise RsPruneError(f"split: must be numbers ({error})") from error
 
@@ -80,9 +81,11 @@ def options(words: Mapping[str, Any]) -> dict[str, float]:
 def folder(words: Mapping[str, Any]) -> str:
     """The name of the folder that a split's lists are kept in."""
     name = f"seed{words['seed']}-" + "-".join(f"{words[part]:g}" for part in PARTS if part in words)
-    if "published" in words:
-        name = f"published-{name}"
-    return f"{name}-blocks{words['block_km']:g}km" if "block_km" in words else name
+    if "lists" in words:
+        name = f"lists-{name}"
+    if "block_km" in words:
+        name += f"-blocks{words['block_km']:g}km"
+    return f"{name}-use{words['use']:g}" if words["use"] < 1 else name
 
 
 def split(
@@ -94,7 +97,7 @@ def split(
     train: float | None = None,
     test: float | None = None,
     block_km: float | None = None,
-    published: float = False,
+    lists: float = False,
 ) -> Split:
     """Splits by shares: within every class, or in blocks of neighbouring scenes, or as published lists say.
 
@@ -102,18 +105,18 @@ def split(
         scenes: The indexed images.
         digests: Content digest, or unit, of each.
         seed: Another seed, another split.
-        val: Share of the validation part.
+        val: Share of the validation part; 0: none.
         train: Share of the training part; the three shares sum to 1.
         test: Share of the test part.
         block_km: Side of the blocks, each of which lies wholly in one part; None: no blocks.
-        published: Take the parts that the data set brings along, and of the shares only `val`: that of the training
+        lists: Take the parts that the data set brings along, and of the shares only `val`: that of the training
             part, where the lists have no validation part.
 
     Raises:
         RsPruneError: When the shares do not sum to 1, or a class has too few images for them.
         DoesNotApply: When the set has no coordinates to make blocks of, or no lists.
     """
-    if published:
+    if lists:
         parts = by_lists(scenes, digests, val, seed)
     else:
         shares = _checked(train, val, test)
@@ -126,7 +129,7 @@ def split(
         doubles[digest].append(file)
     return Split(
         train=tuple(sorted(parts["train"])),
-        val=tuple(sorted(parts["val"])),
+        val=tuple(sorted(parts.get("val", ()))),
         test=tuple(sorted(parts["test"])),
         duplicates=tuple(sorted(tuple(files) for files in doubles.values() if len(files) > 1)),
     )
@@ -135,12 +138,30 @@ def split(
 def _checked(train: float | None, val: float, test: float | None) -> dict[str, float]:
     shares: dict[str, float] = {}
     for part, share in (("train", train), ("val", val), ("test", test)):
-        if share is None or not 0 < share < 1:
+        if share is None or (not 0 < share < 1 and not (part == "val" and share == 0)):
             raise RsPruneError(f"split.{part}={share}: must lie between 0 and 1")
-        shares[part] = share
+        if share:
+            shares[part] = share
     if abs(sum(shares.values()) - 1) > 1e-6:
         raise RsPruneError(f"split: train + val + test is {sum(shares.values()):g}; the shares must sum to 1")
     return shares
+
+
+def share_of_training(parts: Split, labels: Sequence[int], digests: Sequence[str], share: float, seed: int) -> Split:
+    """The split with a share of its training part: the same of every class, at least one image.
+
+    Args:
+        parts: The split.
+        labels: Class index of each image of the set.
+        digests: Content digest of each training image.
+        share: What stays, above 0 and up to 1.
+        seed: Of the split.
+    """
+    of_class: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    for index, digest in zip(parts.train, digests, strict=True):
+        of_class[labels[index]].append((rank(seed, digest), index))
+    kept = [index for ranked in of_class.values() for _, index in sorted(ranked)[: max(1, round(share * len(ranked)))]]
+    return replace(parts, train=tuple(sorted(kept)))
 
 
 def write_lists(scenes: Scenes, parts: Split, folder: Path) -> None:

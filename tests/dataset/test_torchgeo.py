@@ -101,7 +101,7 @@ def test_its_lists_are_the_split(standin, tmp_path):
     assert scenes.size == (32, 32)
     assert [scenes.classes[label] for label in scenes.labels] == [file.split("/")[1] for file in scenes.files]
     digests = content_digests(scenes)
-    assert by_file(scenes, split(scenes, digests, published=True, val=0.5, seed=0)) == home
+    assert by_file(scenes, split(scenes, digests, lists=True, val=0.5, seed=0)) == home
     shares = split(scenes, digests, train=0.6, val=0.1, test=0.3, seed=0)
     assert by_file(scenes, shares) != home  # which of both is said by split=
 
@@ -111,12 +111,12 @@ def test_a_validation_part_is_carved_out_of_training(standin, tmp_path):
     paint(tmp_path / "test", images=10, seed=1)
     scenes = TorchGeo(dataset="TrainTest", root=str(tmp_path))()
     digests = content_digests(scenes)
-    parts = split(scenes, digests, published=True, val=0.1, seed=0)
+    parts = split(scenes, digests, lists=True, val=0.1, seed=0)
     assert [len(getattr(parts, part)) for part in PARTS] == [54, 6, 30]
     assert {scenes.files[index].split("/")[0] for index in (*parts.train, *parts.val)} == {"train"}
     assert {scenes.files[index].split("/")[0] for index in parts.test} == {"test"}
     assert [sum(scenes.labels[index] == label for index in parts.val) for label in range(3)] == [2, 2, 2]
-    assert parts.val != split(scenes, digests, published=True, val=0.1, seed=1).val
+    assert parts.val != split(scenes, digests, lists=True, val=0.1, seed=1).val
 
 
 def test_what_has_no_lists_or_no_test_part_is_refused_as_published(standin, tmp_path):
@@ -124,12 +124,12 @@ def test_what_has_no_lists_or_no_test_part_is_refused_as_published(standin, tmp_
     whole = TorchGeo(dataset="Whole", root=str(tmp_path))()
     assert len(whole.files) == 60
     with pytest.raises(DoesNotApply, match="torchgeo_whole brings no lists along; choose split=default"):
-        split(whole, content_digests(whole), published=True, val=0.1, seed=0)
+        split(whole, content_digests(whole), lists=True, val=0.1, seed=0)
     paint(tmp_path / "train")
     paint(tmp_path / "val", images=5, seed=1)
     folders = TorchGeo(dataset="Foldered", root=str(tmp_path))()
     with pytest.raises(DoesNotApply, match="the lists of torchgeo_foldered have no test part; use split=default"):
-        split(folders, content_digests(folders), published=True, val=0.1, seed=0)
+        split(folders, content_digests(folders), lists=True, val=0.1, seed=0)
 
 
 def test_identical_images_in_two_published_parts_are_named(standin, tmp_path, caplog):
@@ -137,7 +137,7 @@ def test_identical_images_in_two_published_parts_are_named(standin, tmp_path, ca
     folder = tmp_path / "images" / "class0"
     (folder / "class0_019.png").write_bytes((folder / "class0_001.png").read_bytes())
     scenes = TorchGeo(dataset="Listed", root=str(tmp_path))()
-    parts = split(scenes, content_digests(scenes), published=True, val=0.1, seed=0)
+    parts = split(scenes, content_digests(scenes), lists=True, val=0.1, seed=0)
     assert "identical images in several parts: 1 in train and test" in caplog.text
     assert parts.duplicates == (("images/class0/class0_001.png", "images/class0/class0_019.png"),)
 
@@ -147,13 +147,13 @@ def test_a_run_takes_the_lists(standin, tmp_path, rs_prune):
 
     home = listed(tmp_path / "set")
     words = [word for word in TINY_RUN if word != "dataset=folder"]
-    words += ["dataset=torchgeo", "dataset.dataset=Listed", f"dataset.root={tmp_path / 'set'}", "split=published"]
+    words += ["dataset=torchgeo", "dataset.dataset=Listed", f"dataset.root={tmp_path / 'set'}", "split=lists"]
     answer = rs_prune("run", *words, "attention=none", "criterion=l1", "epochs=1", "out=here")
     assert answer.status == 0, answer.err
     (record,) = [json.loads(path.read_text()) for path in (tmp_path / "here" / "records").glob("*.json")]
     assert [record["split"][part] for part in PARTS] == [36, 6, 18]
     (lists,) = (tmp_path / "here" / "splits" / "torchgeo_listed").iterdir()
-    assert lists.name == "published-seed0-0.1"
+    assert lists.name == "lists-seed0-0.1"
     assert set((lists / "test.txt").read_text().split()) == {file for file, part in home.items() if part == "test"}
 
 
@@ -188,7 +188,7 @@ def test_the_real_torchgeo_gives_the_same_scenes(tmp_path):
     assert scenes.bands == kind.all_band_names
     assert scenes.classes == ("AnnualCrop", "Forest", "River")
     _, pixels, _ = decode(scenes)
-    parts = split(scenes, content_digests(scenes), published=True, val=0.1, seed=0)
+    parts = split(scenes, content_digests(scenes), lists=True, val=0.1, seed=0)
 
     def key(values, label):
         return hashlib.sha256(np.asarray(values, np.float32).tobytes()).hexdigest(), int(label)
