@@ -79,7 +79,7 @@ def _summary(
         statistics["train"] = moments([found[index] for index in parts.train], scenes)
     alike: dict[str, list[str]] = defaultdict(list)
     for one in seen:
-        if not one.error:
+        if not one.error and not one.empty:
             alike[one.look].append(one.file)
     low = np.min([one.low for one in found], 0)
     high = np.max([one.high for one in found], 0)
@@ -102,7 +102,7 @@ def _summary(
         "declared": {"mean": scenes.mean, "std": scenes.std} if scenes.mean else None,
         "statistics": statistics,
         "duplicates": sorted(files for files in alike.values() if len(files) > 1),
-        "corrupt": {one.file: one.error for one in seen if one.error},
+        "corrupt": {one.file: one.error for one in seen if one.error and not one.empty},
         "nodata_only": [one.file for one in seen if one.empty],
         "odd": {
             one.file: f"{one.shape[0]} bands of {one.dtype}"

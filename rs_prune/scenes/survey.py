@@ -56,7 +56,9 @@ class Seen:
     @property
     def empty(self) -> bool:
         """Whether every pixel is nodata or 0."""
-        return not self.error and not self.low.any() and not self.high.any()
+        if self.error:
+            return "nothing but nodata" in self.error  # as the reader says it
+        return not self.low.any() and not self.high.any()
 
 
 def survey(scenes: Scenes) -> list[Seen]:
