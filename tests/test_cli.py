@@ -364,6 +364,18 @@ def test_epochs_chosen_on_test_data_need_a_split_without_validation_and_are_name
     assert record["accuracy"]["final"]["test"] == pytest.approx(best)
 
 
+def test_facts_of_a_cached_dense_net_are_those_of_the_images_observed(rs_prune, scene_folder, tmp_path):
+    words = (*TINY_RUN, f"dataset.root={scene_folder}")
+    for out, images in (("here", 16), ("here", 8), ("fresh", 8)):
+        assert rs_prune("run", *words, f"out={out}", f"observe.images={images}").status == 0
+    errors = {
+        (out, record["config"]["observe"]["images"]): record["checks"]["mean_gate_error"]
+        for out in ("here", "fresh")
+        for record in records(tmp_path / out)
+    }
+    assert errors["here", 8] == errors["fresh", 8] != errors["here", 16]
+
+
 def test_the_wheel_carries_its_configuration(tmp_path):
     built = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
