@@ -39,6 +39,7 @@ class Scenes:
         mean: Mean per band after scaling; None: computed once on the training part.
         std: Standard deviation per band after scaling; None like `mean`.
         on_error: `raise` or `skip`: what to do with a file that cannot be read.
+        parts: `train`, `val` or `test` for each file, where the set brings lists along.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Scenes:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     on_error: str = "raise"
+    parts: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from rs_prune.pruning.gate import attach, bare
 from rs_prune.pruning.graph import trace
 from rs_prune.results.store import Store, digest
 from rs_prune.scenes.load import Loaded, load
+from rs_prune.scenes.splits import options
 from rs_prune.training.datamodule import SceneData
 from rs_prune.training.fit import Recipe
 
@@ -77,7 +78,7 @@ class Job:
         return load(
             self.dataset,
             identity=digest([self.plain["dataset"], os.environ.get("RS_PRUNE_DATA")]),
-            shares={part: float(cfg.split[part]) for part in ("train", "val", "test")},
+            shares=options(self.plain["split"]),
             seed=cfg.split.seed,
             use=float(cfg.split.use),
             cache=self.store.cache,

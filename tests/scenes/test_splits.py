@@ -170,7 +170,17 @@ def test_a_preset_carves_a_tenth_of_its_training_share_for_validation(name):
 
 
 def test_the_presets_are_the_shares_of_the_literature():
-    assert presets() == ["default", "published70", "train10", "train20", "train50", "train70", "train80"]
+    assert presets() == [
+        "default",
+        "lists",
+        "published70",
+        "spatial",
+        "train10",
+        "train20",
+        "train50",
+        "train70",
+        "train80",
+    ]
 
 
 def test_a_share_of_the_training_part_is_the_same_of_every_class_and_grows(scene_folder, tmp_path):
