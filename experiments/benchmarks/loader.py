@@ -38,7 +38,7 @@ from rs_prune.training.datamodule import SceneData
 
 ROOT = Path(os.environ["RS_PRUNE_DATA"]) / "eurosat_rgb"
 BATCH = 32
-ROUNDS = 3
+ROUNDS = 2
 STEPS = 100
 SHARES = {"train": 0.6, "val": 0.1, "test": 0.3}
 

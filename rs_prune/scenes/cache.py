@@ -26,6 +26,7 @@ from rs_prune.contracts import Scenes
 from rs_prune.errors import RsPruneError
 from rs_prune.results.files import whole
 from rs_prune.results.store import digest, read_json, write_json
+from rs_prune.scenes.checks import one_type
 from rs_prune.scenes.contents import contents, file_state
 from rs_prune.scenes.pixels import Images, Streamed, chosen, in_order, nothing_readable
 from rs_prune.scenes.reading import Pixels
@@ -174,7 +175,7 @@ def _build(folder: Path, scenes: Scenes, digests: Sequence[str], gb: float) -> d
         log.info("%s: decoded once into %s (%.2f GB)", scenes.root, folder, _size(expected) / 1e9)
         _make_room(folder, gb * 1e9 - _size(expected))
         facts = _fill(folder / PIXELS, scenes, digests, expected)
-        if any(facts[key] != expected[key] for key in expected):  # some cannot be read, or need a wider type
+        if any(facts[key] != expected[key] for key in expected):  # some cannot be read
             facts = _fill(folder / PIXELS, scenes, digests, facts)
     if file_state(scenes)[0] != state:
         raise RsPruneError(f"{scenes.root}: files changed while they were read; run it again when they are complete")
@@ -192,7 +193,7 @@ def _fill(path: Path, scenes: Scenes, digests: Sequence[str], expected: dict[str
 
 def _survey(scenes: Scenes, digests: Sequence[str], write: Callable[[Pixels], Any]) -> dict[str, Any]:
     """Decodes every scene in order, hands it to `write`, and notes what is to be known without decoding again."""
-    looks, good, bad, kinds, shape = [], [], {}, set(), None
+    looks, good, bad, kinds, shape = [], [], {}, [], None
     for index, result in enumerate(in_order(scenes, lambda image: (image, pixel_digest(image)))):
         if isinstance(result, str):
             bad[str(index)] = result.removeprefix(str(scenes.root / scenes.files[index]))
@@ -201,17 +202,18 @@ def _survey(scenes: Scenes, digests: Sequence[str], write: Callable[[Pixels], An
         write(image)
         looks.append(look)
         good.append(index)
-        kinds.add(image.dtype)
+        kinds.append(image.dtype)
         shape = image.shape
     if shape is None:
         raise nothing_readable(scenes)
-    own = [digests[index] for index in good]
-    units = grouped(chosen(scenes, good), own, looks)
+    own, kept = [digests[index] for index in good], chosen(scenes, good)
+    kind = one_type(scenes, kept.files, kinds)
+    units = grouped(kept, own, looks)
     return {
         "made by": MADE_BY,
         "data set": scenes.name,
         "shape": [len(good), *shape],
-        "dtype": np.result_type(*kinds).str,
+        "dtype": kind.str,
         "twins": {digest: unit for digest, unit in zip(own, units, strict=True) if digest != unit},
         "skipped": bad,
     }

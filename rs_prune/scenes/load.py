@@ -11,10 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from rs_prune.contracts import Dataset, Scenes, Split
+from rs_prune.errors import RsPruneError
 from rs_prune.results.store import digest, read_json, write_json
 from rs_prune.scenes.cache import decoded
 from rs_prune.scenes.pixels import Images, statistics
-from rs_prune.scenes.splits import PARTS, split
+from rs_prune.scenes.splits import PARTS, share_of_training, split
 
 log = logging.getLogger("rs_prune")
 
@@ -47,6 +48,8 @@ def _load(key: _Key) -> Loaded:
     found = decoded(key.dataset(), cache=key.cache, gb=key.cache_gb)
     scenes, digests = found.scenes, found.digests
     parts = split(scenes, found.units, **dict(key.shares), seed=key.seed)
+    if key.use < 1:
+        parts = share_of_training(parts, scenes.labels, [digests[index] for index in parts.train], key.use, key.seed)
     if key.limit is not None:
         parts = _thin(parts, scenes.labels, key.limit)
     log.info(
@@ -85,6 +88,7 @@ class _Key:
     shares: tuple[tuple[str, float], ...]
     seed: int
     limit: int | None
+    use: float
     dataset: Dataset = field(compare=False)
     cache: Path = field(compare=False)
     cache_gb: float
@@ -99,6 +103,7 @@ def load(
     cache: Path,
     cache_gb: float = 8.0,
     limit: int | None = None,
+    use: float = 1.0,
 ) -> Loaded:
     """Finds, decodes and splits a data set; the last one stays open for the next run of a sweep.
 
@@ -110,7 +115,13 @@ def load(
         cache: Where decoded scenes are kept, and statistics of data sets that declare none.
         cache_gb: How many GB all decoded sets there may take; larger ones are decoded while training.
         limit: Images per part at most (a few of every class); None: all.
+        use: Share of the training part that is trained on, the same of every class.
+
+    Raises:
+        RsPruneError: When `use` is no share.
     """
+    if not 0 < use <= 1:
+        raise RsPruneError(f"split.use={use}: must be above 0 and up to 1")
     shared = tuple(sorted(shares.items()))
     return _load(
         _Key(
@@ -118,6 +129,7 @@ def load(
             shares=shared,
             seed=seed,
             limit=limit,
+            use=use,
             cache_gb=cache_gb,
             dataset=dataset,
             cache=cache,

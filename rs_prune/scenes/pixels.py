@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rs_prune.contracts import Scenes
 from rs_prune.errors import RsPruneError
 from rs_prune.scenes.bands import scaled
+from rs_prune.scenes.checks import one_type
 from rs_prune.scenes.reading import Pixels, read, resize
 
 T = TypeVar("T")
@@ -97,7 +98,8 @@ def decode(scenes: Scenes) -> tuple[Scenes, NDArray[np.generic], tuple[str, ...]
     if not good:
         raise nothing_readable(scenes)
     arrays = [result for result in results if not isinstance(result, str)]
-    pixels = np.empty((len(arrays), *arrays[0].shape), np.result_type(*{array.dtype for array in arrays}))
+    kind = one_type(scenes, [scenes.files[index] for index in good], [array.dtype for array in arrays])
+    pixels = np.empty((len(arrays), *arrays[0].shape), kind)
     for place, array in enumerate(arrays):
         pixels[place] = array
     return chosen(scenes, good), pixels, tuple(result for result in results if isinstance(result, str))
@@ -114,7 +116,7 @@ class Streamed:
     Attributes:
         scenes: All of them can be read.
         shape: (N, stored bands, H, W).
-        dtype: The type that holds every scene's values.
+        dtype: Of the stored values.
     """
 
     scenes: Scenes

@@ -349,15 +349,14 @@ def test_the_array_used_longest_ago_makes_room(tmp_path, caplog):
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_scenes_that_cannot_be_read_and_wider_types_among_them(tmp_path, counted):
+def test_scenes_that_cannot_be_read_are_left_out_and_named(tmp_path, counted):
     assert NotGeoreferencedWarning
     draw = np.random.default_rng(0)
     for number in range(12):
-        kind = "uint16" if number == 9 else "uint8"
         path = tmp_path / "data" / f"class{number % 3}" / f"{number}.tif"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with rasterio.open(path, "w", driver="GTiff", count=2, height=8, width=8, dtype=kind) as file:
-            file.write(draw.integers(0, 60000 if kind == "uint16" else 250, (2, 8, 8)).astype(kind))
+        with rasterio.open(path, "w", driver="GTiff", count=2, height=8, width=8, dtype="uint16") as file:
+            file.write(draw.integers(0, 60000, (2, 8, 8)).astype(np.uint16))
     bad = tmp_path / "data" / "class1" / "4.tif"
     bad.write_bytes(b"no image")
     (tmp_path / "data" / "class2" / "99.tif").symlink_to(tmp_path / "nowhere")
