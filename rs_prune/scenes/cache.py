@@ -8,34 +8,23 @@ digest of the content of every file in order, the size that scenes are brought t
 from __future__ import annotations
 
 import logging
-import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
-import torchvision
 from filelock import FileLock
 from numpy.typing import NDArray
 
 from rs_prune.contracts import Scenes
 from rs_prune.errors import RsPruneError
-from rs_prune.results.files import whole
 from rs_prune.results.store import digest, read_json, write_json
-from rs_prune.scenes.checks import one_type
+from rs_prune.scenes.array import FACTS, MADE_BY, PIXELS, fill, size, survey
 from rs_prune.scenes.contents import contents, file_state
 from rs_prune.scenes.pixels import Images, Streamed, chosen, in_order, nothing_readable
-from rs_prune.scenes.reading import Pixels
-from rs_prune.scenes.splits import grouped, pixel_digest
-
-FORMAT = 1
-"""Raised when decoding comes to give other values, or the files in the cache another meaning."""
-MADE_BY = {"format": FORMAT, "torchvision": torchvision.__version__, "rasterio": rasterio.__version__}
-PIXELS, FACTS = "pixels.npy", "facts.json"
 
 log = logging.getLogger("rs_prune")
 
@@ -98,13 +87,13 @@ def decoded(scenes: Scenes, *, cache: Path, gb: float) -> Decoded:
             folder.parent,
             error.strerror or error,
         )
-    return _decoded(_survey(scenes, digests, lambda _: None), scenes, digests, lines, None)
+    return _decoded(survey(scenes, digests, lambda _: None), scenes, digests, lines, None)
 
 
 def _open(folder: Path, scenes: Scenes, digests: Sequence[str], lines: Sequence[str], gb: float) -> Decoded:
     """What is there, if it is whole, of this version and of this set."""
     facts, pixels = _facts(folder / FACTS), None
-    if _size(facts) <= gb * 1e9:
+    if size(facts) <= gb * 1e9:
         try:
             mapped = np.lib.format.open_memmap(folder / PIXELS, mode="r")  # refuses what would have to be unpickled
             whole_file = (folder / PIXELS).stat().st_size == mapped.offset + mapped.nbytes
@@ -143,6 +132,8 @@ def _decoded(
 ) -> Decoded:
     bad = {int(index): reason for index, reason in facts["skipped"].items()}
     lines = [*lines, *(f"{scenes.root / scenes.files[index]}{reason}" for index, reason in bad.items())]
+    if bad and scenes.on_error != "skip":  # they were noted by a run that skips
+        raise RsPruneError(lines[0])
     good = [index for index in range(len(scenes.files)) if index not in bad]
     kept, digests = chosen(scenes, good) if bad else scenes, tuple(digests[index] for index in good)
     return Decoded(
@@ -165,62 +156,21 @@ def _build(folder: Path, scenes: Scenes, digests: Sequence[str], gb: float) -> d
     if first is None:
         raise nothing_readable(scenes)
     expected = {"shape": [len(scenes.files), *first.shape], "dtype": first.dtype.str}
-    if _size(expected) > gb * 1e9:
+    if size(expected) > gb * 1e9:
         log.info(
             "%s: %.1f GB decoded, more than cache_gb=%g; scenes are decoded while training",
-            scenes.root, _size(expected) / 1e9, gb,
+            scenes.root, size(expected) / 1e9, gb,
         )  # fmt: skip
-        facts = _survey(scenes, digests, lambda _: None)
+        facts = survey(scenes, digests, lambda _: None)
     else:
-        log.info("%s: decoded once into %s (%.2f GB)", scenes.root, folder, _size(expected) / 1e9)
-        _make_room(folder, gb * 1e9 - _size(expected))
-        facts = _fill(folder / PIXELS, scenes, digests, expected)
+        log.info("%s: decoded once into %s (%.2f GB)", scenes.root, folder, size(expected) / 1e9)
+        _make_room(folder, gb * 1e9 - size(expected))
+        facts = fill(folder / PIXELS, scenes, digests, expected)
         if any(facts[key] != expected[key] for key in expected):  # some cannot be read
-            facts = _fill(folder / PIXELS, scenes, digests, facts)
+            facts = fill(folder / PIXELS, scenes, digests, facts)
     if file_state(scenes)[0] != state:
         raise RsPruneError(f"{scenes.root}: files changed while they were read; run it again when they are complete")
     return facts
-
-
-def _fill(path: Path, scenes: Scenes, digests: Sequence[str], expected: dict[str, Any]) -> dict[str, Any]:
-    """Writes the array under the shape and type that are expected; what it says in the end is what is true."""
-    kind = np.dtype(expected["dtype"])
-    with whole(path) as draft, draft.open("wb") as file:
-        header = {"descr": kind.str, "fortran_order": False, "shape": tuple(expected["shape"])}
-        np.lib.format.write_array_header_1_0(file, header)
-        return _survey(scenes, digests, lambda image: file.write(np.ascontiguousarray(image, kind).data))
-
-
-def _survey(scenes: Scenes, digests: Sequence[str], write: Callable[[Pixels], Any]) -> dict[str, Any]:
-    """Decodes every scene in order, hands it to `write`, and notes what is to be known without decoding again."""
-    looks, good, bad, kinds, shape = [], [], {}, [], None
-    for index, result in enumerate(in_order(scenes, lambda image: (image, pixel_digest(image)))):
-        if isinstance(result, str):
-            bad[str(index)] = result.removeprefix(str(scenes.root / scenes.files[index]))
-            continue
-        image, look = result
-        write(image)
-        looks.append(look)
-        good.append(index)
-        kinds.append(image.dtype)
-        shape = image.shape
-    if shape is None:
-        raise nothing_readable(scenes)
-    own, kept = [digests[index] for index in good], chosen(scenes, good)
-    kind = one_type(scenes, kept.files, kinds)
-    units = grouped(kept, own, looks)
-    return {
-        "made by": MADE_BY,
-        "data set": scenes.name,
-        "shape": [len(good), *shape],
-        "dtype": kind.str,
-        "twins": {digest: unit for digest, unit in zip(own, units, strict=True) if digest != unit},
-        "skipped": bad,
-    }
-
-
-def _size(facts: dict[str, Any]) -> int:
-    return int(math.prod(facts["shape"]) * np.dtype(facts["dtype"]).itemsize)
 
 
 def _make_room(folder: Path, room: float) -> None:

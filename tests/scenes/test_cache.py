@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ from rs_prune.results.store import digest
 from rs_prune.scenes import cache as cache_module
 from rs_prune.scenes import contents as contents_module
 from rs_prune.scenes import pixels as pixels_module
-from rs_prune.scenes.cache import FACTS, PIXELS, decoded
+from rs_prune.scenes.array import FACTS, PIXELS
+from rs_prune.scenes.cache import decoded
 from rs_prune.scenes.load import _load, load
 from rs_prune.scenes.pixels import Streamed, decode
 from rs_prune.scenes.splits import PARTS, content_digests, split, units
@@ -213,14 +215,14 @@ def test_facts_of_another_version_or_damaged_are_not_trusted(scenes, tmp_path, c
 def test_files_that_change_while_they_are_decoded_are_not_kept(tmp_path, monkeypatch):
     root = paint(tmp_path / "data", images=3)
     scenes = Folder(root=str(root))()
-    survey = cache_module._survey
+    survey = cache_module.fill
 
     def meddle(*args):
         facts = survey(*args)
         (root / scenes.files[0]).touch()
         return facts
 
-    monkeypatch.setattr(cache_module, "_survey", meddle)
+    monkeypatch.setattr(cache_module, "fill", meddle)
     with pytest.raises(RsPruneError, match="changed while"):
         opened(scenes, tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob(FACTS))
@@ -294,7 +296,7 @@ def test_a_disk_that_fills_up_leaves_no_draft(scenes, tmp_path, monkeypatch, cap
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache_module.np.lib.format, "write_array_header_1_0", full)
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
     assert isinstance(opened(scenes, tmp_path).pixels, Streamed)
     assert "No space left on device" in caplog.text
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith((".part", PIXELS))]
@@ -372,9 +374,13 @@ def test_scenes_that_cannot_be_read_are_left_out_and_named(tmp_path, counted):
         assert len(found.skipped) == 1 + gone
         assert any(line.startswith(f"{bad}: not a readable image") for line in found.skipped)
         assert len(found.digests) == len(found.units) == 11
+    strict = replace(scenes, files=tuple(file for file in scenes.files if "99" not in file), on_error="raise")
+    strict = replace(strict, labels=tuple(number // 4 for number in range(12)))
+    with pytest.raises(RsPruneError, match=r"4\.tif: not a readable image"):
+        opened(strict, tmp_path / "cache")
     bad.unlink()
-    with pytest.raises(RsPruneError, match=r"4\.tif.*cannot be opened"):
-        opened(Folder(root=str(tmp_path / "data"))().__class__(**{**vars(scenes), "on_error": "raise"}), tmp_path)
+    with pytest.raises(RsPruneError, match=r"4\.tif: cannot be opened"):
+        opened(strict, tmp_path / "cache")
 
 
 # --------------------------------------------------------------------------- the same results as ever
