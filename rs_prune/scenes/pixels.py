@@ -21,8 +21,8 @@ from rs_prune.scenes.reading import Pixels, read, resize
 
 T = TypeVar("T")
 
-AT_ONCE = 64
-"""Decoded scenes that a pass over a whole set holds at a time."""
+AT_ONCE, A_TASK = 64, 8
+"""Decoded scenes that a pass over a whole set holds at a time, and that a thread decodes in one go."""
 
 
 @cache
@@ -68,8 +68,13 @@ def in_order(scenes: Scenes, work: Callable[[Pixels], T]) -> Iterator[T | str]:
                 raise
             return str(error)
 
+    def some(start: int) -> list[T | str]:
+        return [one(file) for file in scenes.files[start : start + A_TASK]]
+
     for start in range(0, len(scenes.files), AT_ONCE):
-        yield from threads().map(one, scenes.files[start : start + AT_ONCE])
+        stop = min(start + AT_ONCE, len(scenes.files))
+        for results in threads().map(some, range(start, stop, A_TASK)):
+            yield from results
 
 
 def chosen(scenes: Scenes, indices: Sequence[int]) -> Scenes:
