@@ -38,8 +38,8 @@ from rs_prune.training.datamodule import SceneData
 
 ROOT = Path(os.environ["RS_PRUNE_DATA"]) / "eurosat_rgb"
 BATCH = 32
-ROUNDS = 2
-STEPS = 100
+ROUNDS = 3
+STEPS = 60
 SHARES = {"train": 0.6, "val": 0.1, "test": 0.3}
 
 
@@ -114,9 +114,9 @@ def best_setting() -> tuple[tuple[str, int], dict[str, float]]:
     return max(rates, key=lambda key: rates[key]), {f"{key[0]}, prefetch {key[1]}": rates[key] for key in rates}
 
 
-def waiting(data: SceneData) -> dict[str, float]:
-    """Median milliseconds of a training step and of the wait for its batch, on two threads."""
-    torch.set_num_threads(2)
+def waiting(data: SceneData, threads: int) -> dict[str, float]:
+    """Median milliseconds of a training step and of the wait for its batch."""
+    torch.set_num_threads(threads)
     kwargs = {"stem_width": 16, "channels": [32, 64, 128, 256]}
     net = timm.create_model("resnet10t", num_classes=10, **kwargs).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True)
@@ -160,7 +160,7 @@ def main() -> None:
         started = time.perf_counter()
         data = ours(Path(folder) / "0")
         found_s = time.perf_counter() - started
-        waits = waiting(data)
+        waits = {f"threads_{threads}": waiting(data, threads) for threads in (1, 2)}
     medians = {key: statistics.median(values) for key, values in rates.items()}
     result = {
         "images": 27_000,

@@ -63,7 +63,7 @@ def decoded(scenes: Scenes, *, cache: Path, gb: float) -> Decoded:
     Raises:
         RsPruneError: When a file cannot be read and `on_error` is `raise`, none can, or files change meanwhile.
     """
-    scenes, digests, lines = contents(scenes, cache)
+    scenes, digests, lines, state = contents(scenes, cache)
     if not scenes.files:
         raise nothing_readable(scenes)
     folder = cache / "scenes" / digest([digests, scenes.size, scenes.bands])
@@ -77,7 +77,7 @@ def decoded(scenes: Scenes, *, cache: Path, gb: float) -> Decoded:
             except _Unfit as reason:
                 if str(reason):
                     log.info("%s: %s; made anew", folder, reason)
-            facts = _build(folder, scenes, digests, gb)
+            facts = _build(folder, scenes, digests, state, gb)
             write_json(folder / FACTS, facts)
             return _open(folder, scenes, digests, lines, gb)
     except OSError as error:
@@ -147,11 +147,10 @@ def _decoded(
     )
 
 
-def _build(folder: Path, scenes: Scenes, digests: Sequence[str], gb: float) -> dict[str, Any]:
+def _build(folder: Path, scenes: Scenes, digests: Sequence[str], state: str, gb: float) -> dict[str, Any]:
     """Decodes everything once, into the array if it is to be kept. Memory: a few scenes at a time."""
     for draft in folder.glob(".*.part"):  # of a process that was killed: the lock is ours
         draft.unlink()
-    state = file_state(scenes)[0]
     first = next((image for image in in_order(scenes, lambda pixels: pixels) if not isinstance(image, str)), None)
     if first is None:
         raise nothing_readable(scenes)

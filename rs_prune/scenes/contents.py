@@ -17,7 +17,7 @@ SETTLED_S = 2.0
 """A file touched more recently may change again without its times showing it: they are that coarse on some systems."""
 
 
-def contents(scenes: Scenes, cache: Path) -> tuple[Scenes, tuple[str, ...], tuple[str, ...]]:
+def contents(scenes: Scenes, cache: Path) -> tuple[Scenes, tuple[str, ...], tuple[str, ...], str]:
     """Content digests, from an index in the cache where every file's size and times are those of the index.
 
     The index only saves reading: what everything is named after are the digests. Size and times (of the content and
@@ -29,7 +29,7 @@ def contents(scenes: Scenes, cache: Path) -> tuple[Scenes, tuple[str, ...], tupl
 
     Returns:
         The scenes whose files can be opened, the content digest of each, and one line for each other file (empty
-        unless `on_error` is `skip`).
+        unless `on_error` is `skip`), and the state that the files were in before any was read.
 
     Raises:
         RsPruneError: When a file cannot be opened and `on_error` is `raise`.
@@ -47,7 +47,7 @@ def contents(scenes: Scenes, cache: Path) -> tuple[Scenes, tuple[str, ...], tupl
     try:
         index = read_json(index_file)
         if index["state"] == state and len(index["digests"]) == len(scenes.files):
-            return scenes, tuple(index["digests"]), lines
+            return scenes, tuple(index["digests"]), lines, state
     except (OSError, RsPruneError, KeyError, TypeError):
         pass  # there is none yet, or none that can be used: the files are read
     settled = time.time() - newest > SETTLED_S
@@ -55,12 +55,10 @@ def contents(scenes: Scenes, cache: Path) -> tuple[Scenes, tuple[str, ...], tupl
         digests = content_digests(scenes)
     except OSError as error:
         raise RsPruneError(f"{error.filename or scenes.root}: cannot be read ({error.strerror})") from error
-    if file_state(scenes)[0] != state:
-        raise RsPruneError(f"{scenes.root}: files changed while they were read; run it again when they are complete")
     if settled:
         with suppress(OSError):  # reading the files again next time is all it costs
             write_json(index_file, {"root": str(scenes.root), "state": state, "digests": digests})
-    return scenes, digests, lines
+    return scenes, digests, lines, state
 
 
 def file_state(scenes: Scenes) -> tuple[str, float]:

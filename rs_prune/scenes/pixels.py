@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TypeVar
@@ -71,10 +72,17 @@ def in_order(scenes: Scenes, work: Callable[[Pixels], T]) -> Iterator[T | str]:
     def some(start: int) -> list[T | str]:
         return [one(file) for file in scenes.files[start : start + A_TASK]]
 
-    for start in range(0, len(scenes.files), AT_ONCE):
-        stop = min(start + AT_ONCE, len(scenes.files))
-        for results in threads().map(some, range(start, stop, A_TASK)):
-            yield from results
+    waiting: deque[Future[list[T | str]]] = deque()
+    try:
+        for start in range(0, len(scenes.files), A_TASK):
+            waiting.append(threads().submit(some, start))
+            if len(waiting) == AT_ONCE // A_TASK:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 def chosen(scenes: Scenes, indices: Sequence[int]) -> Scenes:
