@@ -4,7 +4,8 @@ Both deliver normalised float batches of 32, mirrored and turned by quarter turn
 the fastest of a few settings, found first on a part of the set; its workers augment bytes, and whole batches become
 floats, which is faster than doing so image by image. The first epoch begins with nothing: folders are listed, workers
 started, and on our side everything is hashed, decoded and written to a new cache. Later epochs have all that behind
-them. The sides alternate, and ratios of the medians count. The image files are in the system's page cache throughout.
+them. The sides alternate, and ratios of the medians count; processor time is noted too, as a busy machine gives three
+processes more of itself than one. The image files are in the system's page cache throughout.
 Last, a narrow ResNet trains, and the share of a step that it waits for its batch is measured.
 
     RS_PRUNE_DATA=... python experiments/benchmarks/loader.py
@@ -13,6 +14,7 @@ Last, a narrow ResNet trains, and the share of a step that it waits for its batc
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import statistics
 import tempfile
@@ -96,6 +98,25 @@ def of_theirs(loader: DataLoader[Any]) -> Iterator[Tensor]:
         yield image.contiguous(memory_format=torch.channels_last)
 
 
+def processor() -> float:
+    """Processor seconds of this process and of the workers it has now."""
+    ticks = 0
+    for child in multiprocessing.active_children():
+        fields = Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def cost(batches: Callable[[], Iterator[Tensor]], costs: list[float]) -> float:
+    """The rate; processor microseconds an image are noted in `costs`."""
+    before, started, images = processor(), time.perf_counter(), 0
+    for batch in batches():
+        images += len(batch)
+        if images == 27_000:
+            costs.append((processor() - before) / images * 1e6)
+    return images / (time.perf_counter() - started)
+
+
 def rate(batches: Callable[[], Iterator[Tensor]]) -> float:
     started, images = time.perf_counter(), 0
     for batch in batches():
@@ -140,6 +161,7 @@ def main() -> None:
         path.read_bytes()  # into the page cache
     setting, settings = best_setting()
     rates: dict[str, list[float]] = {"ours_first": [], "theirs_first": [], "ours_later": [], "theirs_later": []}
+    costs: dict[str, list[float]] = {key: [] for key in rates}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(ROUNDS):
             made: dict[str, Any] = {}
@@ -152,10 +174,10 @@ def main() -> None:
                 made["theirs"] = theirs(*setting)
                 yield from of_theirs(made["theirs"])
 
-            rates["ours_first"].append(rate(first_of_ours))
-            rates["theirs_first"].append(rate(first_of_theirs))
-            rates["ours_later"].append(rate(lambda made=made: delivered(made["ours"], 1)))
-            rates["theirs_later"].append(rate(lambda made=made: of_theirs(made["theirs"])))
+            rates["ours_first"].append(cost(first_of_ours, costs["ours_first"]))
+            rates["theirs_first"].append(cost(first_of_theirs, costs["theirs_first"]))
+            rates["ours_later"].append(cost(lambda made=made: delivered(made["ours"], 1), costs["ours_later"]))
+            rates["theirs_later"].append(cost(lambda made=made: of_theirs(made["theirs"]), costs["theirs_later"]))
             print({key: round(values[-1]) for key, values in rates.items()}, flush=True)
         started = time.perf_counter()
         data = ours(Path(folder) / "0")
@@ -171,6 +193,7 @@ def main() -> None:
         "their_setting": f"{setting[0]}, prefetch {setting[1]}, 2 workers",
         "images_per_s": rates,
         "median_images_per_s": medians,
+        "median_processor_us_per_image": {key: statistics.median(values) for key, values in costs.items()},
         "ratio_first": medians["ours_first"] / medians["theirs_first"],
         "ratio_later": medians["ours_later"] / medians["theirs_later"],
         "cache_found_s": found_s,

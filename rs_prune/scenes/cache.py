@@ -24,7 +24,7 @@ from rs_prune.errors import RsPruneError
 from rs_prune.results.store import digest, read_json, write_json
 from rs_prune.scenes.array import FACTS, MADE_BY, PIXELS, fill, size, survey
 from rs_prune.scenes.contents import contents, file_state
-from rs_prune.scenes.pixels import Images, Streamed, chosen, in_order, nothing_readable
+from rs_prune.scenes.pixels import Images, Streamed, chosen, first_readable, nothing_readable
 
 log = logging.getLogger("rs_prune")
 
@@ -151,9 +151,7 @@ def _build(folder: Path, scenes: Scenes, digests: Sequence[str], state: str, gb:
     """Decodes everything once, into the array if it is to be kept. Memory: a few scenes at a time."""
     for draft in folder.glob(".*.part"):  # of a process that was killed: the lock is ours
         draft.unlink()
-    first = next((image for image in in_order(scenes, lambda pixels: pixels) if not isinstance(image, str)), None)
-    if first is None:
-        raise nothing_readable(scenes)
+    first = first_readable(scenes)
     expected = {"shape": [len(scenes.files), *first.shape], "dtype": first.dtype.str}
     if size(expected) > gb * 1e9:
         log.info(

@@ -22,8 +22,8 @@ from rs_prune.scenes.reading import Pixels, read, resize
 
 T = TypeVar("T")
 
-AT_ONCE, A_TASK = 64, 8
-"""Decoded scenes that a pass over a whole set holds at a time, and that a thread decodes in one go."""
+A_TASK, PENDING = 32, 6
+"""Scenes that a thread decodes in one go, and how many such tasks are under way or not yet taken."""
 
 
 @cache
@@ -70,19 +70,32 @@ def in_order(scenes: Scenes, work: Callable[[Pixels], T]) -> Iterator[T | str]:
             return str(error)
 
     def some(start: int) -> list[T | str]:
-        return [one(file) for file in scenes.files[start : start + A_TASK]]
+        return [one(file) for file in scenes.files[start : start + task]]
 
+    # Small scenes in tasks of many, as handing over costs as much as reading; large ones in tasks of about 4 MB.
+    task = max(1, min(A_TASK, 4_000_000 // (len(scenes.bands) * scenes.size[0] * scenes.size[1])))
     waiting: deque[Future[list[T | str]]] = deque()
     try:
-        for start in range(0, len(scenes.files), A_TASK):
+        for start in range(0, len(scenes.files), task):
             waiting.append(threads().submit(some, start))
-            if len(waiting) == AT_ONCE // A_TASK:
+            if len(waiting) == PENDING:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
     finally:
-        for task in waiting:
-            task.cancel()
+        for result in waiting:
+            result.cancel()
+
+
+def first_readable(scenes: Scenes) -> Pixels:
+    """The first scene that can be decoded; none before it is passed over unless `on_error` is `skip`."""
+    for file in scenes.files:
+        try:
+            return scene(scenes, file)
+        except RsPruneError:
+            if scenes.on_error != "skip":
+                raise
+    raise nothing_readable(scenes)
 
 
 def chosen(scenes: Scenes, indices: Sequence[int]) -> Scenes:
