@@ -21,6 +21,7 @@ from rs_prune.errors import DoesNotApply
 from rs_prune.job import Job
 from rs_prune.pruning.gate import bare, observe
 from rs_prune.pruning.masking import bake
+from rs_prune.results.predictions import PREDICTIONS
 from rs_prune.results.store import read_json, write_json
 from rs_prune.steps import Notes, accuracies, dense_facts, verbs
 from rs_prune.training.callbacks import EARLY
@@ -68,7 +69,8 @@ def prune(job: Job) -> Record:
         "predicted": notes.plans[-1]["predicted"],
     }
     with notes.clock("measure"):
-        final, final_classes = accuracies(job, small)
+        beside = job.store.dense_folder(job.dense_id) / PREDICTIONS if "dense" in dense["accuracy"] else None
+        final, final_classes = accuracies(job, small, job.store.predictions_path(job.cell_id), beside)
         timing = {key: job.plain["latency"][key] for key in ("batch", "threads", "seconds")}
         for name, model in (("dense", plain), ("pruned", small)):
             record.latency[name] = measure_latency(model.to(job.device), job.data.example(job.device), **timing)
@@ -107,7 +109,7 @@ def dense_net(job: Job) -> tuple[nn.Module, dict[str, Any]]:
             if (folder / "work" / EARLY).exists():  # else a run that was killed after this line goes on here
                 (folder / "work" / EARLY).replace(folder / EARLY)
             seconds = time.monotonic() - started
-            facts = {"history": history, "seconds": seconds, **dense_facts(job, net)}
+            facts = {"history": history, "seconds": seconds, **dense_facts(job, net, folder / PREDICTIONS)}
             write_json(folder / "dense.json", facts)
             shutil.rmtree(folder / "work", ignore_errors=True)
         facts = read_json(folder / "dense.json")

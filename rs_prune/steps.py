@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,10 @@ from rs_prune.pruning.masking import bake, hold, masked_channels, masked_weights
 from rs_prune.pruning.scores import evidence
 from rs_prune.pruning.surgery import mask_error, remove
 from rs_prune.pruning.weights import weight_layers
+from rs_prune.results import predictions
 from rs_prune.results.provenance import Clock
 from rs_prune.training.callbacks import EARLY
-from rs_prune.training.fit import evaluate, fit, recalibrate
+from rs_prune.training.fit import evaluate, fit, predict, recalibrate, score
 
 
 @dataclass(kw_only=True)
@@ -230,19 +232,32 @@ def measured(
     return look(bake(net), sites, images(criterion.images)) if look else {}  # type: ignore[attr-defined]
 
 
-def accuracies(job: Job, net: nn.Module) -> tuple[dict[str, float], dict[str, float]]:
-    """Accuracy on validation and test data, and per class on test data. No choice is made from the latter."""
+def accuracies(
+    job: Job, net: nn.Module, keep: Path | None = None, dense: Path | None = None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Accuracy on validation and test data, and per class on test data. No choice is made from the latter.
+
+    Args:
+        job: The run.
+        net: The net.
+        keep: Where its predictions of the test images are kept, or None.
+        dense: The file of those of the dense net, which are then kept beside them if it is there.
+    """
     val, _ = evaluate(net, job.data, "val", job.device)
-    test, per_class = evaluate(net, job.data, "test", job.device)
+    predicted = predict(net, job.data, "test", job.device)
+    if keep is not None:
+        predictions.keep(keep, job.loaded, predicted.numpy(), dense)
+    test, per_class = score(predicted, job.data, "test")
     return {"val": val, "test": test}, per_class
 
 
-def dense_facts(job: Job, net: nn.Module) -> dict[str, Any]:
+def dense_facts(job: Job, net: nn.Module, keep: Path | None = None) -> dict[str, Any]:
     """Accuracies of the gated net and of its folded copy, and how far their logits differ.
 
     A net some of whose gates are closed for good is no dense net any more: its accuracy is called `closed`.
+    Its predictions of the test images are kept in the file `keep`.
     """
-    dense, per_class = accuracies(job, net)
+    dense, per_class = accuracies(job, net, keep)
     net = net.to(job.device)
     seen = observe(net, job.data.batches("train", limit=job.cfg.observe.images, device=job.device))
     if not seen:

@@ -84,7 +84,7 @@ def test_one_run_leaves_a_whole_record_and_is_not_run_again(rs_prune, scene_fold
     }  # fmt: skip
     assert record["config"]["penalty"] == {"_target_": "rs_prune.penalty.none.NoPenalty"}
     cached = {path.name for path in (tmp_path / "here" / "cache" / "dense").glob("*/*")}
-    assert cached == {"dense.json", "early.safetensors", "net.safetensors"}
+    assert cached == {"dense.json", "early.safetensors", "net.safetensors", "predictions.npz"}
     assert not list((tmp_path / "here").rglob("*.part"))
     assert not (tmp_path / "here" / "work" / record["digest"]).exists()
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "here").rglob("*") if path.is_file()}

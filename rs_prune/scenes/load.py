@@ -31,6 +31,7 @@ class Loaded:
         mean: Per band, after scaling: declared, or of the training part.
         std: Likewise.
         skipped: One line for each image that could not be read.
+        contents: SHA-256 of every file's bytes, in the order of `scenes.files`.
         fingerprint: Digest of every image's content, label and part: what a result depends on.
     """
 
@@ -40,6 +41,7 @@ class Loaded:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     skipped: tuple[str, ...]
+    contents: tuple[str, ...]
     fingerprint: str
 
 
@@ -73,6 +75,7 @@ def _load(key: _Key) -> Loaded:
         mean=mean,
         std=std,
         skipped=skipped,
+        contents=digests,
         fingerprint=digest([content, scenes.classes, scenes.bands, scenes.size, mean, std]),
     )
 
