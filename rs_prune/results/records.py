@@ -39,8 +39,8 @@ VALUES: dict[str, tuple[str, ...]] = {
     "compressed_mb": ("cost", "pruned", "compressed_mb"),
 }
 """Column -> where a record holds it; the order is that of `runs.csv`."""
-COLUMNS = (*CHOICES, *VALUES, "variant", "digest")
-TEXT = (*WORDS, "selection", "variant", "digest")
+COLUMNS = (*CHOICES, *VALUES, "split", "variant", "digest")
+TEXT = (*WORDS, "selection", "split", "variant", "digest")
 IDENTITY = (*(name for name in CHOICES if name != "seed"), "variant")
 """Runs that agree in these differ in nothing but their seed."""
 UNRECORDED = ("out", "cache", "logger", "workers", "threads", "quiet")
@@ -127,7 +127,17 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
     row |= {column: _number(_at(record, path)) for column, path in VALUES.items() if column != "wall_s"}
     times = record.get("times") or {}
     row["wall_s"] = times.get("total", sum(times.values()) if times else None)
-    return row | {"digest": record.get("digest", "")}
+    return row | {"split": _split(record.get("config")), "digest": record.get("digest", "")}
+
+
+def _split(config: Any) -> str:
+    """How the scenes were split: `seed0-0.6-0.1-0.3`; runs that are paired have the same."""
+    shares = _at(config, ("split",))
+    if not isinstance(shares, Mapping):
+        return ""
+    limit = _at(config, ("limit",))
+    words = (f"seed{shares.get('seed')}", *(f"{shares[part]}" for part in ("train", "val", "test") if part in shares))
+    return "-".join(words if limit is None else (*words, f"limit{limit}"))
 
 
 def _word(choices: Mapping[str, Any], name: str) -> Any:
