@@ -115,9 +115,10 @@ def curves(
     Raises:
         RsPruneError: As `differences` does.
     """
-    check_baseline(runs, baseline, key)
+    known = _arms(runs)
+    check_baseline([words for arms in known.values() for words in arms], baseline, key)
     found: list[dict[str, Any]] = []
-    for where, arms in _arms(runs).items():
+    for where, arms in known.items():
         low, high = interval or _common(arms)
         partner_of = matcher(arms, baseline, key)
         areas = {words: _areas(keeps, low, high) for words, keeps in arms.items()}

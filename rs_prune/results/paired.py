@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,9 +70,10 @@ def differences(
         RsPruneError: When the words fit no arm, or several where none agrees in the rest, or runs of different splits
             would be paired.
     """
-    check_baseline(runs, baseline, key)
+    known = contexts(runs)
+    check_baseline([words for arms in known.values() for words in arms], baseline, key)
     found: list[Row] = []
-    for context, arms in contexts(runs).items():
+    for context, arms in known.items():
         partner_of = matcher(arms, baseline, key)
         for words in arms:
             partner = partner_of(words)
@@ -183,13 +184,12 @@ def matcher(arms: Iterable[Words], baseline: Baseline, key: str) -> Callable[[Wo
     return partner_of
 
 
-def check_baseline(runs: pd.DataFrame, baseline: Baseline, key: str) -> None:
+def check_baseline(arms: Sequence[Words], baseline: Baseline, key: str) -> None:
     """Refuses words that fit no arm at all.
 
     Raises:
         RsPruneError: With the words that there are.
     """
-    arms = {words for found in contexts(runs).values() for words in found}
     if not any(_fits(words, baseline) for words in arms):
         values = {name: sorted({text(words[place]) for words in arms} - {""}) for place, name in enumerate(WORDS)}
         known = "; ".join(f"{name}={'|'.join(found)}" for name, found in values.items() if found)
@@ -211,12 +211,15 @@ def text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _plain(table: pd.DataFrame, columns: Iterable[str]) -> list[Row]:
-    known = {name: table[name].astype(object).where(table[name].notna(), "") for name in IDENTITY}
-    return [
-        {str(name): value for name, value in row.items()}
-        for row in table[list(columns)].assign(**known).to_dict("records")
+def _plain(table: pd.DataFrame, columns: Sequence[str]) -> list[Row]:
+    """The rows with an empty word for a choice that is not known."""
+    known = [
+        ["" if pd.isna(value) else value for value in table[name].tolist()]
+        if name in IDENTITY
+        else table[name].tolist()
+        for name in columns
     ]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*known, strict=True)]
 
 
 def _beats(mine: Arm, rival: Arm) -> float:

@@ -38,9 +38,12 @@ class Paired:
         self.baseline = baseline
         self.name = name
 
+    def table(self, runs: pd.DataFrame) -> pd.DataFrame:
+        """What `paired.csv` holds."""
+        return differences(runs, parse(self.baseline, KEY), KEY)
+
     def __call__(self, summary: pd.DataFrame, runs: pd.DataFrame, folder: Path) -> list[Path]:
-        baseline = parse(self.baseline, KEY)
-        table = differences(runs, baseline, KEY)
+        table = self.table(runs)
         if table.empty:
             raise DoesNotApply(f"{KEY}={self.baseline}: no arm stands beside its baseline at one budget")
         shown = ["dataset", "net", "attention", "criterion", *varying(summary), "keep"]
@@ -53,7 +56,7 @@ class Paired:
         text["same_start"] = table["same_start"].map({True: "yes", False: "no"})
         left = [HEADINGS.get(name, name) for name in (*NAMED, "against", "verdict", "same_start")]
         said = [
-            f"Baseline: {' '.join(f'{name}={value}' for name, value in baseline.items())}.",
+            f"Baseline: {' '.join(f'{name}={value}' for name, value in parse(self.baseline, KEY).items())}.",
             "Test accuracy, arm minus baseline of the same seed and split: mean, 95 % t-interval and paired t-test "
             "over seeds, which say what training again would give on these test images.",
             f"Holm: adjusted over the {int(table['p'].notna().sum())} tests of this table; better, worse: below 0.05. "
