@@ -68,6 +68,7 @@ def crossing(x: Sequence[float] | Floats, loss: Sequence[float] | Floats, limit:
     if not known:
         return Crossing(nan, "", nan, nan)
     right, before = known[0]
+    limit += 1e-9  # a loss of exactly the limit is within it, whatever the last bit says
     if before > limit:
         return Crossing(right, ">", right, nan)
     for left, now in known[1:]:
@@ -76,6 +77,13 @@ def crossing(x: Sequence[float] | Floats, loss: Sequence[float] | Floats, limit:
             return Crossing(at, "=", left, right)
         right, before = left, now
     return Crossing(right, "<", nan, right)
+
+
+def said_crossing(at: Crossing) -> str:
+    """In percent, with the measured shares on both sides: `34.3 (30 to 50)`."""
+    if at.sign != "=":
+        return f"{at.sign}{100 * at.x:.1f}" if at.sign else ""
+    return f"{100 * at.x:.1f} ({100 * at.left:.0f} to {100 * at.right:.0f})"
 
 
 def front(cost: ArrayLike, value: ArrayLike) -> NDArray[np.bool_]:

@@ -96,7 +96,11 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
     """A table with `difference` and `p`, and now `p_holm` and `verdict`; biggest budget first."""
     adjusted = holm(table["p"].to_numpy(float))
     says = [verdict(mean, p) for mean, p in zip(table["difference"], adjusted, strict=True)]
-    counts = {name: pd.to_numeric(table[name], errors="coerce").astype("Int64") for name in COUNTS if name in table}
+    counts = {
+        name: pd.to_numeric(table[name], errors="coerce").astype("Int64")
+        for name in COUNTS
+        if name in table and name != "seed"
+    }
     order = [name for name in ("dataset", "net", "selection", "budget", "keep", *WORDS) if name in table]
     return table.assign(p_holm=adjusted, verdict=says, **counts).sort_values(
         order, ascending=[name != "keep" for name in order], kind="stable", ignore_index=True

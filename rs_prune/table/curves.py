@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from rs_prune.errors import RsPruneError
-from rs_prune.results.curves import AT_LOSS, curves
+from rs_prune.results.curves import AT_LOSS, Crossing, curves, said_crossing
 from rs_prune.results.documents import documents, p_value, percent, points, word
 from rs_prune.results.paired import parse
 from rs_prune.results.show import NAMED, NAMES
@@ -62,7 +62,7 @@ class Curves:
         text["p_holm"] = table["p_holm"].map(p_value)
         text["verdict"] = table["verdict"].where(table["pairs"] > 0, "")
         at = f"MACs at {self.loss:g} points loss (%)" if self.loss != 1 else "MACs at 1 point loss (%)"
-        text[at] = [_crossing(*row) for row in table[list(AT_LOSS)].itertuples(index=False)]
+        text[at] = [said_crossing(Crossing(*row)) for row in table[list(AT_LOSS)].itertuples(index=False)]
         left = [HEADINGS.get(name, name) for name in (*NAMED, "against", "verdict")]
         said = [
             f"Baseline: {' '.join(f'{name}={value}' for name, value in baseline.items())}.",
@@ -84,9 +84,3 @@ class Curves:
         if len(ends) != 2 or not 0 <= ends[0] < ends[1] <= 1:
             raise RsPruneError(f"table.curves.interval={ends}: give two rising shares of MACs such as [0.15,0.7]")
         return float(ends[0]), float(ends[1])
-
-
-def _crossing(share: float, sign: str, left: float, right: float) -> str:
-    if not sign:
-        return ""
-    return f"{100 * share:.1f} ({100 * left:.0f} to {100 * right:.0f})" if sign == "=" else f"{sign}{100 * share:.1f}"
