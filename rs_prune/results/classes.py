@@ -91,10 +91,11 @@ def hurt_first(table: pd.DataFrame, loss: float = 0.01) -> pd.DataFrame:
     for key, mine in table.groupby([*ARM, "class"], dropna=False, sort=False):
         at = crossing([*mine["macs_share"], 1.0], [*mine["drop"], 0.0], loss)
         least = mine.sort_values("keep").iloc[0]
-        row = dict(zip((*ARM, "class"), key, strict=True))
+        row: dict[str, Any] = dict(zip((*ARM, "class"), key, strict=True))
         never = at.sign == "<"
         row |= {"share": at.x, "sign": at.sign, "left": at.left, "right": at.right}
-        row["drops"] = {keep: tuple(drop) for keep, *drop in mine[["keep", "drop", "low", "high"]].to_numpy(float)}
+        lost = mine[["keep", "drop", "low", "high"]].to_numpy(float).tolist()
+        row["drops"] = {keep: (drop, low, high) for keep, drop, low, high in lost}
         found.append(row | {"drop": least["drop"], "rank": 0.0 if never else at.x})
     order = [*ARM, "rank", "drop", "class"]
     ascending = [name not in ("rank", "drop") for name in order]
