@@ -39,7 +39,7 @@ def heat_maps(summary: pd.DataFrame, runs: pd.DataFrame, classes: pd.DataFrame) 
     for row in rows(runs):
         digests[_key(row)].append(row["digest"])
     of_run = dict(list(classes.groupby("digest", sort=False)))
-    heads = [name for name in named(summary) if name != "dataset"]
+    heads = [name for name in named(summary) if name != "dataset" and (name != "net" or summary["net"].nunique() > 1)]
     maps: dict[str, dict[str, Any]] = {}
     for row in rows(summary):
         known = [of_run[digest] for digest in digests[_key(row)] if digest in of_run]

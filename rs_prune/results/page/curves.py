@@ -50,6 +50,11 @@ class Curves:
         there = {name for name in AXES if any(number(row[name]) is not None for row in self._summary)}
         return {name: title for name, title in titles.items() if name in there or (name == "share" and "macs" in there)}
 
+    @property
+    def label(self) -> str:
+        """What the words of a line's label are, in their order."""
+        return self._looks.title
+
     def legend(self) -> dict[str, list[dict[str, Any]]]:
         """Attention -> the lines that it has somewhere, each once, in the order of the panels."""
         found: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)

@@ -74,7 +74,7 @@ function mean(line, axis) {
   const half = points.map((point) => (point.accuracy_high == null ? 0 : 100 * (point.accuracy_high - point.accuracy)));
   const bars = checked("intervals") && half.some((value) => value > 0);
   return {
-    ...hoverer, type: "scatter", mode: "lines+markers", name: line.label,
+    ...hoverer, type: "scatter", mode: "lines+markers", name: line.label, meta: line.key,
     x: points.map((point) => place(point, axis)), y: points.map((point) => 100 * point.accuracy),
     text: points.map((point) => hover(line, point)),
     line: { color: line.color, dash: line.dash, width: 1.8 },
@@ -87,7 +87,7 @@ function band(line, axis) {
   const points = drawn(line.means, axis).filter((point) => point.accuracy_high != null);
   const back = points.slice().reverse();
   return {
-    type: "scatter", mode: "lines", name: `${line.label}, interval`, hoverinfo: "skip", fill: "toself",
+    type: "scatter", mode: "lines", name: `${line.label}, interval`, meta: line.key, hoverinfo: "skip", fill: "toself",
     x: [...points, ...back].map((point) => place(point, axis)),
     y: [...points.map((point) => 100 * point.accuracy_high), ...back.map((point) => 100 * point.accuracy_low)],
     line: { width: 0, color: line.color }, fillcolor: `${line.color}24`,
@@ -97,7 +97,7 @@ function band(line, axis) {
 function singles(line, axis) {
   const points = drawn(line.runs, axis);
   return {
-    ...hoverer, type: "scatter", mode: "markers", name: `${line.label}, runs`,
+    ...hoverer, type: "scatter", mode: "markers", name: `${line.label}, runs`, meta: line.key,
     x: points.map((point) => place(point, axis)), y: points.map((point) => 100 * point.accuracy),
     text: points.map((point) => hover(line, point)), marker: { color: line.color, size: 5, opacity: 0.55 },
   };
@@ -117,19 +117,32 @@ function printed(panel, axis) {
   };
 }
 
-function layout(panel, nets, axis) {
+function layout(panel, nets, axis, width) {
+  const title = width < 480 ? data.axes[axis].title.replace(" (", "<br>(") : data.axes[axis].title;
   const line = (net) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: 100 * net.accuracy, y1: 100 * net.accuracy, layer: "below", line: { color: GREY, width: 0.8, dash: "dash" } });
   const axes = { zeroline: false, ticks: "outside", tickcolor: GREY, linecolor: GREY, showline: true, automargin: true };
   return {
-    height: undefined, margin: { l: 50, r: 14, t: 26, b: 46 }, showlegend: false, hovermode: "closest", dragmode: coarse ? false : "zoom",
+    margin: { l: 50, r: 14, t: 26, b: 46 }, showlegend: false, hovermode: "closest", dragmode: coarse ? false : "zoom",
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: "system-ui, sans-serif", size: 12 },
-    xaxis: { ...axes, title: { text: data.axes[axis].title }, type: checked("log") ? "log" : "linear", rangemode: checked("log") ? "normal" : "tozero" },
+    xaxis: { ...axes, title: { text: title }, type: checked("log") ? "log" : "linear", rangemode: checked("log") ? "normal" : "tozero" },
     yaxis: { ...axes, title: { text: "test accuracy (%)" } },
     shapes: nets.flatMap((net) => net.means).filter((net) => net.accuracy != null).map(line),
   };
 }
 
 const config = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]], displayModeBar: coarse ? false : "hover" };
+
+// Moves the lines of arms aside by a few pixels each, so that bars at one cost stand side by side.
+function fan(traces, arms, width) {
+  const costs = traces.flatMap((trace) => trace.x).filter((x) => x > 0);
+  const [low, high] = [Math.min(...costs), Math.max(...costs)];
+  const step = Math.min(8, width / 20 / arms.length) / width;
+  arms.forEach((arm, number) => {
+    const share = (number - (arms.length - 1) / 2) * step;
+    const move = checked("log") ? (x) => x * (high / low) ** share : (x) => x + high * share;
+    for (const trace of traces.filter((one) => one.meta === arm.key)) trace.x = trace.x.map(move);
+  });
+}
 
 function draw() {
   const axis = document.getElementById("axis").value;
@@ -149,14 +162,18 @@ function draw() {
       ...arms.map((arm) => mean(arm, axis)),
       ...(checked("printed") && panel.paper.length ? [printed(panel, axis)] : []),
     ];
-    Plotly.react(figure.querySelector(".plot"), traces, layout(panel, nets, axis), config);
+    const plot = figure.querySelector(".plot");
+    if (checked("fan") && traces.some((trace) => trace.error_y)) fan(traces, arms, plot.clientWidth);
+    Plotly.react(plot, traces, layout(panel, nets, axis, plot.clientWidth), config);
   }
   for (const item of find("[data-key]")) item.hidden = !shown.has(item.dataset.key);
   for (const column of find("#legend > div")) column.hidden = !column.querySelector("li:not([hidden])");
 }
 
 async function load() {
-  const bytes = Uint8Array.from(atob(document.getElementById("plotly").textContent), (letter) => letter.charCodeAt(0));
+  const letters = atob(document.getElementById("plotly").textContent);
+  const bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   const script = document.createElement("script");
   script.textContent = await new Response(stream).text();
