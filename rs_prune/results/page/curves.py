@@ -45,9 +45,9 @@ class Curves:
 
     @property
     def axes(self) -> dict[str, str]:
-        """Axis -> its title, of every axis that some run has a value for."""
+        """Axis -> its title, of every axis that some run has a value for; of MACs if there is none."""
         titles = {name: axis["title"] for name, axis in self.as_json()["axes"].items()}
-        there = {name for name in AXES if any(number(row[name]) is not None for row in self._summary)}
+        there = {name for name in AXES if any(number(row[name]) is not None for row in self._summary)} or {"macs"}
         return {name: title for name, title in titles.items() if name in there or (name == "share" and "macs" in there)}
 
     @property

@@ -182,6 +182,12 @@ async function load() {
 
 // ------------------------------------------------------------------------------------- tables
 
+// "0.02G" of a paper, "93.94 ± 0.49" and "3.6e-07" alike.
+function value(text) {
+  const [, letter] = text.match(/^[\d.]+\s*([KMG])/) ?? [];
+  return parseFloat(text) * ({ K: 1e3, M: 1e6, G: 1e9 }[letter] ?? 1);
+}
+
 function sort(heading) {
   const table = heading.closest("table");
   const turn = heading.getAttribute("aria-sort") === "ascending" ? -1 : 1;
@@ -193,7 +199,7 @@ function sort(heading) {
   const compare = (one, other) => {
     const [a, b] = [key(one), key(other)];
     if (!a || !b) return (a ? 0 : 1) - (b ? 0 : 1); // what is not known stays below
-    return turn * (isText ? a.localeCompare(b, "en", { numeric: true }) : parseFloat(a) - parseFloat(b));
+    return turn * (isText ? a.localeCompare(b, "en", { numeric: true }) : value(a) - value(b));
   };
   body.append(...Array.from(body.rows).sort(compare));
 }
