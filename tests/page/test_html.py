@@ -253,7 +253,7 @@ def test_the_foot_says_how_it_was_made(open_page: Any, page: Path) -> None:
     tab = open_page(page)
     said = tab.page.locator("footer").inner_text()
     for part in (
-        "rs-prune report out=outputs", "AMD EPYC, 1 threads, device cpu", "torch 2.13", "abc123 with changed files",
+        "rs-prune report out=outputs", "AMD EPYC, 1 thread, device cpu", "torch 2.13", "abc123 with changed files",
         "2026-01-01 to 2026-01-02", "0, 1", "6.50 h", "1: criterion=cap needs gates",
     ):  # fmt: skip
         assert part in said, part

@@ -62,7 +62,8 @@ def _distinct(records: Sequence[Mapping[str, Any]], part: str, name: str) -> lis
 
 def _machine(hardware: Mapping[str, Any]) -> str:
     known = [str(hardware[name]) for name in ("processor", "machine", "system") if hardware.get(name)]
-    known += [f"{hardware[name]} {name}" for name in ("cores", "threads") if hardware.get(name)]
+    for name, count in ((name, hardware.get(name)) for name in ("cores", "threads")):
+        known += [f"{count} {name if count != 1 else name.removesuffix('s')}"] if count else []
     return ", ".join([*known, *([f"device {hardware['device']}"] if hardware.get("device") else [])])
 
 
