@@ -12,7 +12,7 @@ from rs_prune.build import build
 from rs_prune.cli import runs_of
 from rs_prune.errors import RsPruneError
 from rs_prune.results import records
-from rs_prune.results.beside import beside, print_beside, read_paper, write_beside
+from rs_prune.results.beside import beside, print_beside, printed_numbers, write_beside
 from rs_prune.results.files import write
 from rs_prune.results.show import print_skipped, print_table
 from rs_prune.results.stats import summarise
@@ -40,7 +40,7 @@ def main(cfg: DictConfig) -> None:
         raise RsPruneError(f"experiment={cfg.item}: no run was finished; {failures[0] if failures else 'all skipped'}")
     print_skipped(console, records.skipped(everything))
     print_table(console, runs)
-    paper = read_paper(cfg.item)
+    paper = printed_numbers(cfg.item)
     table = beside(paper, {name: records.runs(some) for name, some in found.items()})
     print_beside(console, table)
     folder = Path(cfg.report)
