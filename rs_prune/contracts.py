@@ -39,6 +39,7 @@ class Scenes:
         mean: Mean per band after scaling; None: computed once on the training part.
         std: Standard deviation per band after scaling; None like `mean`.
         on_error: `raise` or `skip`: what to do with a file that cannot be read.
+        parts: `train`, `val` or `test` for each file, where the set brings lists along.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Scenes:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     on_error: str = "raise"
+    parts: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +157,7 @@ class Evidence:
 
     Attributes:
         layers: Evidence of each prunable layer, by name.
+        weights: Weight of each convolution and linear layer that a group touches, the classifier's too.
         seed: The run's seed, for criteria that draw.
         images: How many training images were observed; 0 when no gate was there to observe.
     """
@@ -162,6 +165,7 @@ class Evidence:
     layers: Mapping[str, LayerEvidence]
     seed: int = 0
     images: int = 0
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 Scores = dict[str, Tensor]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from rs_prune.pruning.gate import attach, bare
 from rs_prune.pruning.graph import trace
 from rs_prune.results.store import Store, digest
 from rs_prune.scenes.load import Loaded, load
+from rs_prune.scenes.splits import options
 from rs_prune.training.datamodule import SceneData
 from rs_prune.training.fit import Recipe
 
@@ -31,10 +33,16 @@ DENSE_KEYS = (
     "model", "attention", "attach", "dense_loss", "penalty", "optimizer", "warmup", "augment", "batch_size", "epochs",
     "seed", "selection",
 )  # fmt: skip
+LATER_KEYS = ("lr_steps",)
+"""Likewise, but left out where they are null, so that what was trained before they were there stays valid."""
 CELL_KEYS = (
     "criterion", "granularity", "scope", "budget", "schedule", "loss", "finetune_epochs", "finetune", "observe",
     "recalibrate", "mask_check",
 )  # fmt: skip
+
+
+AS_PUBLISHED = "test_as_published"
+"""The selection that picks epochs on test data, as some papers do; only to see whether their numbers come back."""
 
 
 class Job:
@@ -70,8 +78,9 @@ class Job:
         return load(
             self.dataset,
             identity=digest([self.plain["dataset"], os.environ.get("RS_PRUNE_DATA")]),
-            shares={part: float(cfg.split[part]) for part in ("train", "val", "test")},
+            shares=options(self.plain["split"]),
             seed=cfg.split.seed,
+            use=float(cfg.split.use),
             cache=self.store.cache,
             limit=cfg.limit,
         )
@@ -79,10 +88,13 @@ class Job:
     @cached_property
     def data(self) -> SceneData:
         loaded, cfg = self.loaded, self.cfg
+        parts = loaded.parts
+        if cfg.selection == AS_PUBLISHED:
+            parts = replace(parts, val=parts.test)
         return SceneData(
             scenes=loaded.scenes,
             pixels=loaded.pixels,
-            parts=loaded.parts,
+            parts=parts,
             mean=loaded.mean,
             std=loaded.std,
             batch_size=cfg.batch_size,
@@ -101,6 +113,7 @@ class Job:
     def dense_id(self) -> str:
         """Digest of everything the trained dense net depends on."""
         identity = {key: self.plain[key] for key in DENSE_KEYS}
+        identity |= {key: self.plain[key] for key in LATER_KEYS if self.plain[key] is not None}
         identity |= {"data": self.loaded.fingerprint, "precision": self.plain["trainer"].get("precision")}
         return digest([RESULTS_VERSION, identity])
 
@@ -162,6 +175,7 @@ class Job:
             teacher=teacher,
             optimizer=build(cfg.optimizer, "optimizer", lr=cfg.optimizer.lr * lr_factor),
             warmup=cfg.warmup,
+            lr_steps=self.plain["lr_steps"],
             selection=cfg.selection,
             seed=cfg.seed,
             trainer=self.plain["trainer"],
@@ -198,8 +212,16 @@ class Job:
         ):
             if not isinstance(cfg[key], int) or isinstance(cfg[key], bool) or cfg[key] < least:
                 raise RsPruneError(f"{key}={cfg[key]}: must be a whole number of at least {least}")
-        if cfg.selection not in ("val", "last"):
-            raise RsPruneError(f"selection={cfg.selection}: must be val or last")
+        if cfg.selection not in ("val", "last", AS_PUBLISHED):
+            raise RsPruneError(f"selection={cfg.selection}: must be val, last or {AS_PUBLISHED}")
+        if (cfg.split.val == 0) != (cfg.selection == AS_PUBLISHED):
+            raise RsPruneError(
+                f"selection={cfg.selection} with split.val={cfg.split.val:g}: split=published70 goes with "
+                f"selection={AS_PUBLISHED}; other splits with selection=val or last"
+            )
+        steps = self.plain["lr_steps"]
+        if steps is not None and (not isinstance(steps, list) or not all(0 < share < 1 for share in steps)):
+            raise RsPruneError(f"lr_steps={steps}: must be shares between 0 and 1, as in [0.5,0.75], or null")
         if cfg.limit is not None and cfg.limit < 1:
             raise RsPruneError(f"limit={cfg.limit}: must be at least 1, or null for all images")
 

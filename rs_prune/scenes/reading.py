@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,21 @@ def read(path: Path) -> Pixels:
             f"{path}: not a readable image (damaged, empty or of another kind); mend or remove it, or "
             "dataset.on_error=skip"
         ) from error
+
+
+def first_readable(root: Path, files: Sequence[str], on_error: str) -> Pixels:
+    """The first image; with `on_error` of `skip`, the first that can be read.
+
+    Raises:
+        RsPruneError: When it cannot be read, or none can.
+    """
+    for file in files:
+        try:
+            return read(root / file)
+        except RsPruneError:
+            if on_error != "skip":
+                raise
+    raise RsPruneError(f"{root}: none of the {len(files)} images can be read")
 
 
 def _read_photo(path: Path) -> Pixels:
