@@ -217,7 +217,7 @@ def test_quiet_prints_nothing(rs_prune, scene_folder):
         (("attention=none", "criterion=cap"), ("attention=none", "add attention=se")),
         (("epochs=0",), ("epochs=0", "at least 1")),
         (("batch_size=many",), ("batch_size=many", "whole number")),
-        (("selection=test",), ("selection=test", "val or last")),
+        (("selection=test",), ("selection=test", "val, last or test_as_published")),
         (("split.train=0.9",), ("split", "sum to 1")),
         (("split.train=0.98", "split.val=0.01", "split.test=0.01"), ("class class0", "too few")),
         (("model.name=resnet_nonsense",), ("model.name=resnet_nonsense", "no such net")),
