@@ -19,7 +19,7 @@ KEPT = "kept_bands"
 
 @torch.no_grad()
 def stem(net: nn.Module, example: Tensor) -> str:
-    """The convolution that reads the bands: the one module with a weight that takes the net's input itself.
+    """The convolution that reads the bands: the one layer with a weight that takes the net's input itself.
 
     Args:
         net: The bare net. Left as it was.
@@ -31,7 +31,7 @@ def stem(net: nn.Module, example: Tensor) -> str:
     found: list[str] = []
     handles = []
     for name, module in net.named_modules():
-        if next(module.parameters(recurse=False), None) is not None:
+        if not any(module.children()) and next(module.parameters(), None) is not None:
 
             def note(_: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
                 if args and args[0] is example:
