@@ -41,7 +41,7 @@ class BandRanking:
         paths = []
         for (dataset, net), part in panels:
             name = f"-{dataset}-{net}" if len(panels) > 1 else ""
-            part = part.assign(count=part["kept_bands"].str.split().str.len())
+            part = part.assign(count=[len(names.split()) for names in part["kept_bands"]])
             paths += self._accuracy(part, f"{net} on {dataset}", folder / f"bands_accuracy{name}")
             paths += _kept(part, f"{net} on {dataset}", folder / f"bands_kept{name}")
         return paths
@@ -92,9 +92,9 @@ def _kept(runs: pd.DataFrame, title: str, stem: Path) -> list[Path]:
 def shares_kept(runs: pd.DataFrame) -> pd.DataFrame:
     """Share of each arm's runs that keep a band: (bands, arms), the longest kept first."""
     found = {}
-    for key, arm in runs.groupby(["attention", "criterion"], sort=True):
+    for (attention, criterion), arm in runs.groupby(["attention", "criterion"], sort=True):
         kept = [set(names.split()) for names in arm["kept_bands"]]
         bands = dict.fromkeys(band for names in arm["dense_bands"] for band in names.split())
-        found["/".join(key)] = {band: float(np.mean([band in names for names in kept])) for band in bands}
+        found[f"{attention}/{criterion}"] = {band: float(np.mean([band in names for names in kept])) for band in bands}
     table = pd.DataFrame(found)
     return table.loc[table.mean(axis=1).sort_values(ascending=False, kind="stable").index]

@@ -82,7 +82,7 @@ def test_a_net_that_reads_its_input_twice_or_in_groups_is_refused():
 @pytest.mark.parametrize("attention", [SE(), ECA(), CBAM()], ids=["se", "eca", "cbam"])
 def test_the_same_branches_gate_the_bands(attention):
     net = make(attention=attention)
-    ((name, gate),) = gates(net)
+    ((_, gate),) = gates(net)
     assert isinstance(gate, InputGated)
     x = images()
     by_hand = bare(net)(x * gate.branch(x))
@@ -118,11 +118,11 @@ def test_gates_on_bands_stand_beside_those_on_filters():
 
 def test_attentions_that_cannot_gate_bands_and_layers_gated_already_are_refused():
     for attention in (NoAttention(), Correlation(), HardConcrete(keep=0.5)):
-        with pytest.raises(DoesNotApply, match="attach.input"):
+        with pytest.raises(DoesNotApply, match=r"attach\.input"):
             make(attention=attention)
     net = nn.Sequential(nn.Conv2d(BANDS, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(3136, 2))
     attach(net, trace(net, EXAMPLE).places(), SE())
-    with pytest.raises(DoesNotApply, match="attach.input=only"):
+    with pytest.raises(DoesNotApply, match=r"attach\.input=only"):
         attach_input(net, "0", SE())
 
 
@@ -275,7 +275,7 @@ def test_a_count_is_a_share_of_the_bands_that_there_are():
     with pytest.raises(RsPruneError, match=r"budget.count=3: there are 2 bands \(a, b\)"):
         BandsBudget(count=3).of(["a", "b"])
     for count in (0, -1, 1.5, True):
-        with pytest.raises(RsPruneError, match="budget.count="):
+        with pytest.raises(RsPruneError, match=r"budget\.count="):
             BandsBudget(count=count)
 
 

@@ -204,7 +204,7 @@ def test_the_scale_of_a_folder_can_be_declared(tree):
     for scale, words in ((0, "dataset.scale=0"), (-1, "dataset.scale=-1")):
         with pytest.raises(RsPruneError, match=words):
             Folder(root=str(tree), scale=scale)
-    with pytest.raises(RsPruneError, match="dataset.indices.X=.*two bands"):
+    with pytest.raises(RsPruneError, match=r"dataset\.indices\.X=.*two bands"):
         Folder(root=str(tree), indices={"X": ["band1"]})
 
 
