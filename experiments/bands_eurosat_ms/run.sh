@@ -5,6 +5,6 @@ set -euo pipefail
 RUN=${RUN:-rs-prune}
 OUT=${1:-outputs/bands_eurosat_ms}
 common="dataset=eurosat_ms model=timm model.name=test_resnet trainer=cpu threads=1 dataset.size=32 batch_size=16 epochs=20 finetune_epochs=5 finetune.lr_factor=1.0
-  granularity=bands budget=bands latency.seconds=0.02 logger=none out=$OUT seed=0,1 budget.count=9,6,4,3,2,1"
+  granularity=bands budget=bands latency.seconds=0.02 logger=none out=$OUT budget.count=9,6,4,3,2,1"
 $RUN run -m $common attention=se attach.input=only criterion=attention,l1
 $RUN run -m $common attention=none criterion=l1,random
