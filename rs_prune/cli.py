@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -48,36 +49,53 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(verb: str, words: list[str]) -> int:
     if {"-q", "--quiet"} & set(words):
         words = [word for word in words if word not in ("-q", "--quiet")] + ["quiet=true"]
+    if "--" in words:  # what follows is for the runs that this verb starts
+        at = words.index("--")
+        further = shlex.join(words[at + 1 :]).replace("\\", "\\\\").replace('"', '\\"')
+        words = [*words[:at], f'words="{further}"']
     os.environ.pop(TRACEBACK, None)
     if "--traceback" in words:
         words.remove("--traceback")
         os.environ[TRACEBACK] = "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # we say it ourselves, in one line
-    with tempfile.TemporaryDirectory(prefix="rs_prune-") as folder:
-        journal = Path(folder) / "journal"
-        os.environ[JOURNAL] = str(journal)
-        try:
-            _hydra(verb, words)
-        except KeyboardInterrupt:
-            return _complain("interrupted; the same command goes on from the last whole epoch", 130)
-        except SystemExit as stop:
-            return stop.code if isinstance(stop.code, int) else 1
-        except Exception as error:
-            if TRACEBACK in os.environ:
-                raise
-            return _complain(one_line(error), 1)
-        entries = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+    try:
+        paths, failures = runs_of(verb, words)
+    except KeyboardInterrupt:
+        return _complain("interrupted; the same command goes on from the last whole epoch", 130)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except Exception as error:
+        if TRACEBACK in os.environ:
+            raise
+        return _complain(one_line(error), 1)
     if "quiet=true" not in words:
-        _show([Path(entry["record"]) for entry in entries if entry.get("record")])
-    failures = [entry["failed"] for entry in entries if "failed" in entry]
+        _show(paths)
     for failure in failures:
         _complain(failure, 1)
     return 1 if failures else 0
 
 
+def runs_of(verb: str, words: list[str]) -> tuple[list[Path], list[str]]:
+    """The records that a verb made or found, and one line for every run of it that failed; also within another verb."""
+    outer = os.environ.get(JOURNAL)
+    with tempfile.TemporaryDirectory(prefix="rs_prune-") as folder:
+        journal = Path(folder) / "journal"
+        os.environ[JOURNAL] = str(journal)
+        try:
+            _hydra(verb, words)
+        finally:
+            if outer is not None:
+                os.environ[JOURNAL] = outer
+        entries = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+    paths = [Path(entry["record"]) for entry in entries if entry.get("record")]
+    return paths, [entry["failed"] for entry in entries if "failed" in entry]
+
+
 def _hydra(verb: str, words: list[str]) -> None:
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
 
+    GlobalHydra.instance().clear()  # of a verb that calls this one
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("rs_prune").setLevel(logging.WARNING if "quiet=true" in words else logging.INFO)
     before, sys.argv = sys.argv, [f"rs-prune {verb}", *words]

@@ -43,6 +43,7 @@ class Scenes:
         reads: Positions in the file of the bands that are read, in this order; empty: all.
         channels: What each of `bands` is, as positions among those read: (a,) that band, (a, b) their normalised
             difference (a - b) / (a + b). Empty: what is read, as it is.
+        parts: `train`, `val` or `test` for each file, where the set brings lists along.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Scenes:
     stored: tuple[str, ...] = ()
     reads: tuple[int, ...] = ()
     channels: tuple[tuple[int, ...], ...] = ()
+    parts: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +164,7 @@ class Evidence:
 
     Attributes:
         layers: Evidence of each prunable layer, by name.
+        weights: Weight of each convolution and linear layer that a group touches, the classifier's too.
         seed: The run's seed, for criteria that draw.
         images: How many training images were observed; 0 when no gate was there to observe.
     """
@@ -169,6 +172,7 @@ class Evidence:
     layers: Mapping[str, LayerEvidence]
     seed: int = 0
     images: int = 0
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 Scores = dict[str, Tensor]

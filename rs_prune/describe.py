@@ -15,7 +15,7 @@ from rs_prune.pruning.graph import trace
 from rs_prune.results import provenance
 from rs_prune.results.records import UNRECORDED
 from rs_prune.scenes.bands import made_of
-from rs_prune.scenes.splits import PARTS, write_lists
+from rs_prune.scenes.splits import PARTS, folder, write_lists
 from rs_prune.training.bands import data_for
 from rs_prune.training.fit import close
 
@@ -60,10 +60,9 @@ def training_macs(job: Job, net: nn.Module, epochs: int) -> int:
 
 def split_facts(job: Job) -> dict[str, Any]:
     loaded = job.loaded
-    words, shares = job.choices, job.cfg.split
-    name = f"seed{shares.seed}-{shares.train:g}-{shares.val:g}-{shares.test:g}"
     if job.cfg.limit is None:
-        write_lists(loaded.scenes, loaded.parts, job.store.out / "splits" / words["dataset"] / name)
+        lists = job.store.out / "splits" / job.choices["dataset"] / folder(job.plain["split"])
+        write_lists(loaded.scenes, loaded.parts, lists)
     return {
         **{part: len(getattr(loaded.parts, part)) for part in PARTS},
         "fingerprint": loaded.fingerprint,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from rs_prune.pruning.gate import attach, attach_input, bare
 from rs_prune.pruning.graph import trace
 from rs_prune.results.store import Store, digest
 from rs_prune.scenes.load import Loaded, load
+from rs_prune.scenes.splits import options
 from rs_prune.training.datamodule import SceneData
 from rs_prune.training.fit import Recipe
 
@@ -33,10 +35,16 @@ DENSE_KEYS = (
     "model", "attention", "attach", "dense_loss", "penalty", "optimizer", "warmup", "augment", "batch_size", "epochs",
     "seed", "selection",
 )  # fmt: skip
+LATER_KEYS = ("lr_steps",)
+"""Likewise, but left out where they are null, so that what was trained before they were there stays valid."""
 CELL_KEYS = (
     "criterion", "granularity", "scope", "budget", "schedule", "loss", "finetune_epochs", "finetune", "observe",
     "recalibrate", "mask_check",
 )  # fmt: skip
+
+
+AS_PUBLISHED = "test_as_published"
+"""The selection that picks epochs on test data, as some papers do; only to see whether their numbers come back."""
 
 
 class Job:
@@ -72,8 +80,9 @@ class Job:
         return load(
             self.dataset,
             identity=digest([self.plain["dataset"], os.environ.get("RS_PRUNE_DATA")]),
-            shares={part: float(cfg.split[part]) for part in ("train", "val", "test")},
+            shares=options(self.plain["split"]),
             seed=cfg.split.seed,
+            use=float(cfg.split.use),
             cache=self.store.cache,
             limit=cfg.limit,
         )
@@ -81,10 +90,13 @@ class Job:
     @cached_property
     def data(self) -> SceneData:
         loaded, cfg = self.loaded, self.cfg
+        parts = loaded.parts
+        if cfg.selection == AS_PUBLISHED:
+            parts = replace(parts, val=parts.test)
         return SceneData(
             scenes=loaded.scenes,
             pixels=loaded.pixels,
-            parts=loaded.parts,
+            parts=parts,
             mean=loaded.mean,
             std=loaded.std,
             batch_size=cfg.batch_size,
@@ -174,6 +186,7 @@ class Job:
             teacher=teacher,
             optimizer=build(cfg.optimizer, "optimizer", lr=cfg.optimizer.lr * lr_factor),
             warmup=cfg.warmup,
+            lr_steps=self.plain["lr_steps"],
             selection=cfg.selection,
             seed=cfg.seed,
             trainer=self.plain["trainer"],
@@ -212,8 +225,16 @@ class Job:
                 raise RsPruneError(f"{key}={cfg[key]}: must be a whole number of at least {least}")
         if cfg.attach.input not in (False, True, "only"):
             raise RsPruneError(f"attach.input={cfg.attach.input}: must be false, true or only")
-        if cfg.selection not in ("val", "last"):
-            raise RsPruneError(f"selection={cfg.selection}: must be val or last")
+        if cfg.selection not in ("val", "last", AS_PUBLISHED):
+            raise RsPruneError(f"selection={cfg.selection}: must be val, last or {AS_PUBLISHED}")
+        if (cfg.split.val == 0) != (cfg.selection == AS_PUBLISHED):
+            raise RsPruneError(
+                f"selection={cfg.selection} with split.val={cfg.split.val:g}: split=published70 goes with "
+                f"selection={AS_PUBLISHED}; other splits with selection=val or last"
+            )
+        steps = self.plain["lr_steps"]
+        if steps is not None and (not isinstance(steps, list) or not all(0 < share < 1 for share in steps)):
+            raise RsPruneError(f"lr_steps={steps}: must be shares between 0 and 1, as in [0.5,0.75], or null")
         if cfg.limit is not None and cfg.limit < 1:
             raise RsPruneError(f"limit={cfg.limit}: must be at least 1, or null for all images")
 
@@ -224,6 +245,7 @@ def dense_identity(plain: dict[str, Any]) -> dict[str, Any]:
     Keys that came after records had been made count only where they say something new, so that those stay valid.
     """
     identity = {key: plain[key] for key in DENSE_KEYS}
+    identity |= {key: plain[key] for key in LATER_KEYS if plain[key] is not None}
     if not plain["attach"].get("input", False):
         identity["attach"] = {key: value for key, value in plain["attach"].items() if key != "input"}
     return identity

@@ -110,9 +110,13 @@ def dense_net(job: Job) -> tuple[nn.Module, dict[str, Any]]:
             if (folder / "work" / EARLY).exists():  # else a run that was killed after this line goes on here
                 (folder / "work" / EARLY).replace(folder / EARLY)
             seconds = time.monotonic() - started
-            facts = {"history": history, "seconds": seconds, **dense_facts(job, net)}
+            observed = job.cfg.observe.images
+            facts = {"history": history, "seconds": seconds, "observed": observed, **dense_facts(job, net)}
             write_json(folder / "dense.json", facts)
             shutil.rmtree(folder / "work", ignore_errors=True)
         facts = read_json(folder / "dense.json")
     net.load_state_dict(load_file(folder / WEIGHTS), strict=True)
+    if facts.get("observed", job.cfg.observe.images) != job.cfg.observe.images:  # other images, other mean gates
+        facts |= dense_facts(job, net)
+        net.cpu()
     return net, facts

@@ -43,10 +43,11 @@ class Notes:
     accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
     history: list[list[dict[str, float]]] = field(default_factory=list)
     times: dict[str, float] = field(default_factory=dict)
+    running: list[str] = field(default_factory=list)
     training_macs: int = 0
 
     def clock(self, stage: str) -> Clock:
-        return Clock(self.times, stage)
+        return Clock(self.times, stage, self.running)
 
 
 def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:

@@ -29,6 +29,12 @@ def conf_folder() -> Path:
     return inside if inside.is_dir() else PACKAGE.parent / "conf"
 
 
+def experiments_folder() -> Path:
+    """Where papers' printed numbers are: inside an installed package, in the checkout otherwise."""
+    inside = PACKAGE / "experiments"
+    return inside if inside.is_dir() else PACKAGE.parent / "experiments"
+
+
 def verbs() -> list[str]:
     """Every module with a configuration of the same name."""
     return sorted(path.stem for path in conf_folder().glob("*.yaml") if (PACKAGE / f"{path.stem}.py").exists())

@@ -64,7 +64,7 @@ def test_band_pruning_keeps_exactly_the_bands_that_carry_the_label(
 ) -> None:
     """By attention on the input, and by the same net's weights; two seeds."""
     done = rs_prune(
-        "run", "-m", *BAND_RUN, *spectral, "batch_size=16", "epochs=6", "finetune_epochs=0", "attach.input=only",
+        "run", "-m", *BAND_RUN, *spectral, "batch_size=16", "epochs=8", "finetune_epochs=0", "attach.input=only",
         "criterion=attention,l1", "seed=0,1", "budget.count=3",
     )  # fmt: skip
     assert done.status == 0, done.err

@@ -335,14 +335,45 @@ def test_a_new_criterion_is_one_file_and_one_yaml(rs_prune, scene_folder, tmp_pa
     (tmp_path / "mine" / "conf" / "criterion" / "last.yaml").write_text("# Mine\n_target_: my_criterion.Last\n")
     monkeypatch.syspath_prepend(str(tmp_path / "mine"))
     answer = rs_prune(
-        "run", *TINY_RUN, f"dataset.root={scene_folder}", "criterion=last", "out=here",
-        f"hydra.searchpath=[file://{tmp_path / 'mine' / 'conf'}]",
+        "run", "-m", *TINY_RUN, f"dataset.root={scene_folder}", "attention=none", "criterion=last,l1",
+        "budget.keep=0.75,0.5", "out=here", f"hydra.searchpath=[file://{tmp_path / 'mine' / 'conf'}]",
     )  # fmt: skip
     assert answer.status == 0, answer.err
+    mine = [record for record in records(tmp_path / "here") if record["choices"]["criterion"] == "last"]
+    assert sorted(record["choices"]["keep"] for record in mine) == [0.5, 0.75]
+    for record in mine:
+        for edit in record["plans"][0]["edits"]:
+            assert edit["channels"] == list(range(len(edit["channels"])))
+    answer = rs_prune("report", "out=here")
+    assert answer.status == 0, answer.err
+    table = (tmp_path / "here" / "report" / "table.md").read_text()
+    assert sum("| last " in line for line in table.splitlines()) == 2
+
+
+def test_epochs_chosen_on_test_data_need_a_split_without_validation_and_are_named(rs_prune, scene_folder, tmp_path):
+    words = (*TINY_RUN, f"dataset.root={scene_folder}", "out=here", "selection=test_as_published")
+    assert "split=published70" in complaint(rs_prune("run", *words))
+    assert "selection=val" in complaint(rs_prune("run", *words, "selection=val", "split=published70"))
+    assert not (tmp_path / "here" / "records").exists()
+    assert rs_prune("run", *words, "split=published70").status == 0
     (record,) = records(tmp_path / "here")
-    assert record["choices"]["criterion"] == "last"
-    for edit in record["plans"][0]["edits"]:
-        assert edit["channels"] == list(range(len(edit["channels"])))
+    assert record["choices"]["selection"] == "test_as_published"
+    assert record["split"]["val"] == 0
+    assert record["accuracy"]["final"]["val"] == record["accuracy"]["final"]["test"]
+    best = max(epoch["val_accuracy"] for epoch in record["training"]["finetune"][0])
+    assert record["accuracy"]["final"]["test"] == pytest.approx(best)
+
+
+def test_facts_of_a_cached_dense_net_are_those_of_the_images_observed(rs_prune, scene_folder, tmp_path):
+    words = (*TINY_RUN, f"dataset.root={scene_folder}")
+    for out, images in (("here", 16), ("here", 8), ("fresh", 8)):
+        assert rs_prune("run", *words, f"out={out}", f"observe.images={images}").status == 0
+    errors = {
+        (out, record["config"]["observe"]["images"]): record["checks"]["mean_gate_error"]
+        for out in ("here", "fresh")
+        for record in records(tmp_path / out)
+    }
+    assert errors["here", 8] == errors["fresh", 8] != errors["here", 16]
 
 
 def test_the_wheel_carries_its_configuration(tmp_path):

@@ -50,7 +50,8 @@ def claimed(criterion: str, granularity: str, schedule: str) -> bool:
     if granularity not in WEIGHTS and criterion == "lamp":
         return False
     if granularity == "bands":
-        return criterion not in NO_BANDS and schedule in ("one_shot", "iterative", "rewind")  # bands are not masked
+        masks = schedule in ("gradual", "soft", "dynamic")  # bands are not masked
+        return criterion not in NO_BANDS and not masks
     if granularity == "neurons" and criterion in READ_GATES:
         return False  # hidden units have none
     if granularity == "n_m":

@@ -24,4 +24,5 @@ class FPGM:
 
 def _score(layer: LayerEvidence) -> Tensor:
     filters = layer.weight.flatten(1).double()
-    return torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist").sum(1)
+    distances = torch.cdist(filters, filters, compute_mode="use_mm_for_euclid_dist")  # else 30 times the time
+    return distances.fill_diagonal_(0).sum(1)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rs_prune.contracts import Scenes
 from rs_prune.errors import RsPruneError
 from rs_prune.scenes.bands import ALL, pairs, select
 from rs_prune.scenes.layout import class_folders
-from rs_prune.scenes.reading import read
+from rs_prune.scenes.reading import first_readable
 
 
 class Folder:
@@ -59,7 +56,7 @@ class Folder:
     def __call__(self) -> Scenes:
         root = self.folder()
         files, labels, classes = class_folders(root)
-        first = self._first(root, files)
+        first = first_readable(root, files, self.on_error)
         count, height, width = first.shape
         scenes = Scenes(
             name=root.resolve().name,
@@ -75,12 +72,3 @@ class Folder:
             on_error=self.on_error,
         )
         return select(scenes, bands=self.bands, indices=tuple(self.table), table=self.table)
-
-    def _first(self, root: Path, files: tuple[str, ...]) -> NDArray[np.generic]:
-        for file in files:
-            try:
-                return read(root / file)
-            except RsPruneError:
-                if self.on_error != "skip":
-                    raise
-        raise RsPruneError(f"{root}: none of the {len(files)} images can be read")

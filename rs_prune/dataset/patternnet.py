@@ -6,6 +6,7 @@ ISPRS Journal 2018, doi 10.1016/j.isprsjprs.2018.01.004.
 
 from __future__ import annotations
 
+from rs_prune.contracts import Source
 from rs_prune.scenes.declared import Declared
 
 
@@ -27,3 +28,10 @@ class PatternNet(Declared):
     per_class = 800
     images = 30_400
     native = 256
+    source = Source(
+        url="https://huggingface.co/datasets/torchgeo/PatternNet/resolve/"
+        "2dbd901b00e301967a5c5146b25454f5d3455ad0/PatternNet.zip",
+        checksum="md5:96d54b3224c5350a98d55d5a7e6984ad",
+        folder="PatternNet/images",
+        images=images,
+    )

@@ -13,7 +13,8 @@ from rs_prune.scenes.declared import Declared
 class WHURS19(Declared):
     """As distributed: `WHU-RS19/<Class>/<class>_<nn>.jpg`, 600 x 600 pixels at up to 0.5 m.
 
-    Some descriptions count 1,013 images; the copies in circulation hold 1,005.
+    Some descriptions count 1,013 images; the copies in circulation hold 1,005 (so does that of jonathan-roberts1 on the
+    Hugging Face hub, some of whose images are wider than 600 pixels). For counts of single classes there is no source.
     """
 
     name = "whu_rs19"

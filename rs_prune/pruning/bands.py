@@ -87,7 +87,7 @@ def band_evidence(net: nn.Module, layer: str, *, seed: int, images: int, measure
         gate=gate.mean.cpu() if isinstance(gate, InputGated) else None,
         measured=found,
     )
-    return Evidence(layers={INPUT: known}, seed=seed, images=images)
+    return Evidence(layers={INPUT: known}, seed=seed, images=images, weights={layer: weight})
 
 
 def cost_without(net: nn.Module, cost: CostModel, layer: str, bands: int) -> Cost:

@@ -40,7 +40,10 @@ def evidence(
             )
     for name in measured.keys() - layers.keys():
         layers[name] = LayerEvidence(weight=_weight(inner(net.get_submodule(name))), measured=measured[name])
-    return Evidence(layers=layers, seed=seed, images=images)
+    touched = {touched.layer for group in graph.all for touched in group.touched}
+    modules = {name: inner(module) for name, module in net.named_modules() if name in touched}
+    weights = {name: _weight(module) for name, module in modules.items() if isinstance(module, nn.Conv2d | nn.Linear)}
+    return Evidence(layers=layers, seed=seed, images=images, weights=weights)
 
 
 def per_group(found: Evidence, groups: Sequence[Group], score: Callable[[LayerEvidence], Tensor | None]) -> Scores:

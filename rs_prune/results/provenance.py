@@ -66,16 +66,28 @@ def _processor() -> str:
 
 
 class Clock:
-    """Adds the seconds of a block to one entry of a dict."""
+    """Adds the seconds of a block to one entry of a dict; what runs within another block is not counted twice.
 
-    def __init__(self, times: dict[str, float], stage: str) -> None:
+    Args:
+        times: Stage -> seconds.
+        stage: The entry.
+        running: The stages whose blocks are open, outermost first; shared by the clocks of one run.
+    """
+
+    def __init__(self, times: dict[str, float], stage: str, running: list[str]) -> None:
         self.times = times
         self.stage = stage
+        self.running = running
 
     def __enter__(self) -> None:
+        self.running.append(self.stage)
         self.started = time.monotonic()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.times[self.stage] = self.times.get(self.stage, 0.0) + time.monotonic() - self.started
+        took = time.monotonic() - self.started
+        self.running.pop()
+        self.times[self.stage] = self.times.get(self.stage, 0.0) + took
+        if self.running:
+            self.times[self.running[-1]] = self.times.get(self.running[-1], 0.0) - took

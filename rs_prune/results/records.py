@@ -165,7 +165,7 @@ def _variants(records: Sequence[Mapping[str, Any]]) -> list[str]:
     Without them runs that differ in more than their seed would be averaged as if they were seeds. A seed
     of something else (`split.seed`) may follow the run's seed; it tells apart only runs of one seed.
     """
-    configs = [dict(_flat(record.get("config") or {})) for record in records]
+    configs = [dict(flat(record.get("config") or {})) for record in records]
     alike: dict[str, dict[tuple[str, Any], set[str]]] = defaultdict(lambda: defaultdict(set))
     for record, config in zip(records, configs, strict=True):
         arm = json.dumps([_word(record["choices"], name) for name in CHOICES if name != "seed"], default=str)
@@ -181,12 +181,13 @@ def _variants(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return [" ".join(f"{key}={config[key]}" for key in sorted(telling & set(config))) for config in configs]
 
 
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted key, value as text) of a nested configuration."""
     if not isinstance(node, Mapping):
         yield prefix, node if isinstance(node, str) else json.dumps(node, sort_keys=True, default=str)
         return
     for key, value in node.items():
-        yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+        yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
 
 
 def _line(error: Exception) -> str:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rs_prune.contracts import Dataset, Scenes, Split
+from rs_prune.errors import RsPruneError
 from rs_prune.results.store import digest, read_json, write_json
 from rs_prune.scenes.pixels import decode, statistics
-from rs_prune.scenes.splits import PARTS, content_digests, split, units
+from rs_prune.scenes.splits import PARTS, content_digests, share_of_training, split, units
 
 log = logging.getLogger("rs_prune")
 
@@ -48,6 +49,8 @@ def _load(key: _Key) -> Loaded:
     scenes, pixels, skipped = decode(key.dataset())
     digests = content_digests(scenes)
     parts = split(scenes, units(scenes, digests, pixels), **dict(key.shares), seed=key.seed)
+    if key.use < 1:
+        parts = share_of_training(parts, scenes.labels, [digests[index] for index in parts.train], key.use, key.seed)
     if key.limit is not None:
         parts = _thin(parts, scenes.labels, key.limit)
     log.info(
@@ -85,12 +88,20 @@ class _Key:
     shares: tuple[tuple[str, float], ...]
     seed: int
     limit: int | None
+    use: float
     dataset: Dataset = field(compare=False)
     cache: Path = field(compare=False)
 
 
 def load(
-    dataset: Dataset, *, identity: str, shares: dict[str, float], seed: int, cache: Path, limit: int | None = None
+    dataset: Dataset,
+    *,
+    identity: str,
+    shares: dict[str, float],
+    seed: int,
+    cache: Path,
+    limit: int | None = None,
+    use: float = 1.0,
 ) -> Loaded:
     """Finds, decodes and splits a data set; the last one stays in memory for the next run of a sweep.
 
@@ -101,9 +112,15 @@ def load(
         seed: Of the split.
         cache: Where statistics of data sets that declare none are kept.
         limit: Images per part at most (a few of every class); None: all.
+        use: Share of the training part that is trained on, the same of every class.
+
+    Raises:
+        RsPruneError: When `use` is no share.
     """
+    if not 0 < use <= 1:
+        raise RsPruneError(f"split.use={use}: must be above 0 and up to 1")
     shared = tuple(sorted(shares.items()))
-    return _load(_Key(identity=identity, shares=shared, seed=seed, limit=limit, dataset=dataset, cache=cache))
+    return _load(_Key(identity=identity, shares=shared, seed=seed, limit=limit, use=use, dataset=dataset, cache=cache))
 
 
 def _statistics(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rs_prune.contracts import Scenes
 from rs_prune.errors import RsPruneError
 from rs_prune.scenes.bands import scaled
+from rs_prune.scenes.checks import one_type
 from rs_prune.scenes.reading import read_scene, resize
 
 
@@ -44,8 +45,7 @@ def decode(scenes: Scenes) -> tuple[Scenes, NDArray[np.generic], tuple[str, ...]
     if not good:
         raise RsPruneError(f"{scenes.root}: none of the {len(results)} images can be read")
     arrays = [result for result in results if not isinstance(result, str)]
-    kinds = {array.dtype for array in arrays}
-    kind = np.result_type(*kinds)
+    kind = one_type(scenes, [scenes.files[index] for index in good], [array.dtype for array in arrays])
     pixels = np.empty((len(arrays), *arrays[0].shape), kind)
     for place, array in enumerate(arrays):
         pixels[place] = array

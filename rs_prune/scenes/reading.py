@@ -63,6 +63,21 @@ def read(path: Path, bands: Sequence[int] = (), names: Sequence[str] = ()) -> Pi
         ) from error
 
 
+def first_readable(root: Path, files: Sequence[str], on_error: str) -> Pixels:
+    """The first image; with `on_error` of `skip`, the first that can be read.
+
+    Raises:
+        RsPruneError: When it cannot be read, or none can.
+    """
+    for file in files:
+        try:
+            return read(root / file)
+        except RsPruneError:
+            if on_error != "skip":
+                raise
+    raise RsPruneError(f"{root}: none of the {len(files)} images can be read")
+
+
 def _read_photo(path: Path) -> Pixels:
     data = path.read_bytes()
     if path.suffix.lower() in (".jpg", ".jpeg") and b"\xff\xd9" not in data[-64:]:

@@ -34,7 +34,8 @@ class Recipe:
         teacher: The net whose logits a loss with `teacher = True` takes, or None.
         optimizer: Parameters -> optimiser.
         warmup: Share of the steps in which the learning rate rises.
-        selection: Which epoch is kept: `val` or `last`.
+        lr_steps: Shares of the steps after which the learning rate falls to a tenth; None: one cycle.
+        selection: Which epoch is kept: `val` (best), `last`, or `test_as_published` (best; validated on the test part).
         seed: Decides everything that is drawn.
         trainer: Arguments of Lightning's Trainer.
         live: Whether a moving progress bar can be drawn; False: a line an epoch.
@@ -50,6 +51,7 @@ class Recipe:
     live: bool = True
     quiet: bool = False
     teacher: nn.Module | None = None
+    lr_steps: Sequence[float] | None = None
 
 
 def fit(
@@ -116,6 +118,7 @@ def fit(
         classes=data.num_classes,
         total_steps=epochs * data.steps(),
         warmup=recipe.warmup,
+        lr_steps=recipe.lr_steps,
     )
     last = folder / "last.ckpt"
     on_ctrl_c = signal.getsignal(signal.SIGINT)

@@ -14,7 +14,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from rs_prune.contracts import Evidence, Group, LayerEvidence, Member
+from rs_prune.contracts import Evidence, Group, LayerEvidence, Member, Touched
 from rs_prune.criterion.attention import Attention
 from rs_prune.criterion.attention_x_taylor import AttentionTaylor
 from rs_prune.criterion.bn_scale import BNScale
@@ -22,6 +22,7 @@ from rs_prune.criterion.cap import Cap
 from rs_prune.criterion.correlation import Correlation
 from rs_prune.criterion.correlation_learned import CorrelationLearned
 from rs_prune.criterion.fpgm import FPGM
+from rs_prune.criterion.group_norm import GroupNorm
 from rs_prune.criterion.hessian_diag import HessianDiag
 from rs_prune.criterion.hrank import HRank
 from rs_prune.criterion.l1 import L1
@@ -151,6 +152,25 @@ def test_fpgm_by_hand() -> None:
 
 def test_fpgm_takes_equal_filters_for_replaceable() -> None:
     close(FPGM()(one([[1.0, 1.0], [1.0, 1.0], [1.0, 3.0]]), TRIO), t=[2, 2, 4])
+
+
+def test_group_norm_adds_up_filters_readers_and_scales_by_hand() -> None:
+    group = Group(
+        "conv", 2, (Member("conv", (1, 0)),),
+        (
+            Touched("conv", "out", ((1,), (0,))),
+            Touched("norm", "out", ((1,), (0,))),
+            Touched("head", "in", ((0, 1), (2, 3))),  # each channel is a map of two pixels, flattened
+        ),
+    )  # fmt: skip
+    found = Evidence(
+        layers={"conv": LayerEvidence(torch.tensor([[[[3.0]]], [[[1.0]]]]), gamma=torch.tensor([2.0, 5.0]))},
+        weights={
+            "conv": torch.tensor([[[[3.0]]], [[[1.0]]]]),
+            "head": torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 0.0, 1.0]]),
+        },
+    )
+    close(GroupNorm()(found, (group,)), conv=[(1 + 25 + 1 + 4 + 1) ** 0.5, (9 + 4 + 9 + 16 + 1) ** 0.5])
 
 
 def test_correlation_by_hand() -> None:

@@ -22,6 +22,7 @@ from torchvision.io import write_jpeg
 
 from rs_prune import fetch
 from rs_prune.build import build
+from rs_prune.contracts import Source
 from rs_prune.errors import RsPruneError
 from rs_prune.scenes.archive import unpack
 from rs_prune.scenes.declared import Declared
@@ -199,14 +200,55 @@ def test_a_renamed_and_reordered_copy_gives_the_same_split(name, trees, tmp_path
         assert parts_by_content(copy, seed) == parts_by_content(original, seed)
 
 
-def test_a_rar_names_the_tool(tmp_path):
-    (tmp_path / "NWPU-RESISC45.rar").write_bytes(b"Rar!\x1a\x07\x01\x00")
-    checksum = hashlib.md5((tmp_path / "NWPU-RESISC45.rar").read_bytes()).hexdigest()
-    source = {"url": (tmp_path / "NWPU-RESISC45.rar").as_uri(), "checksum": f"md5:{checksum}"}
-    dataset = {"_target_": "rs_prune.dataset.resisc45.RESISC45", "root": str(tmp_path / "set")}
-    with pytest.raises(RsPruneError, match="yourself, with unar"):
-        fetch.main(OmegaConf.create({"dataset": dataset, "source": source, "quiet": True}))
+@pytest.mark.parametrize(("name", "archive"), [("aid", "AID.rar"), ("resisc45", "NWPU-RESISC45.rar")])
+def test_a_rar_names_the_tool(name, archive, tmp_path, monkeypatch):
+    """Both sets are also handed out as .rar."""
+    (tmp_path / archive).write_bytes(b"Rar!\x1a\x07\x01\x00")
+    with pytest.raises(RsPruneError, match=f"{archive}: unpack .rar archives yourself, with unar"):
+        unpack(tmp_path / archive, tmp_path / "set", limit_files=1, limit_bytes=1)
     assert not (tmp_path / "set").exists()
+    kind = SETS[name]
+    source = Source(url=(tmp_path / archive).as_uri(), checksum="md5:", folder="", images=kind.images)
+    monkeypatch.setattr(kind, "source", source)
+    checksum = hashlib.md5((tmp_path / archive).read_bytes()).hexdigest()
+    words = {"url": None, "checksum": f"md5:{checksum}"}
+    dataset = {"_target_": f"{kind.__module__}.{kind.__name__}", "root": str(tmp_path / "set")}
+    with pytest.raises(RsPruneError, match="yourself, with unar"):
+        fetch.main(OmegaConf.create({"dataset": dataset, "source": words, "quiet": True}))
+    assert not (tmp_path / "set").exists()
+
+
+KINDS = {"zip": "zip", "tar": "tar", "tar.gz": "gztar", "tgz": "gztar", "tar.bz2": "bztar", "tar.xz": "xztar"}
+
+
+@pytest.mark.parametrize("ending", KINDS)
+def test_every_kind_of_archive_is_unpacked_whatever_its_name(ending, trees, tmp_path):
+    made = Path(shutil.make_archive(str(tmp_path / "made"), KINDS[ending], trees("rsscn7")))
+    for number, name in enumerate((f"set.{ending}", "download")):
+        shutil.copy(made, tmp_path / name)
+        unpack(tmp_path / name, tmp_path / str(number), limit_files=1000, limit_bytes=10**8)
+        there = SETS["rsscn7"](root=str(tmp_path / str(number)), size=8)()
+        assert parts_by_content(there) == parts_by_content(SETS["rsscn7"](root=str(trees("rsscn7")), size=8)())
+
+
+@every
+def test_a_layout_that_does_not_match_says_what_was_expected_and_found(name, trees, tmp_path):
+    """Flat files, as some copies are handed out; and one class missing."""
+    kind = SETS[name]
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in sorted(trees(name).rglob("*.*"))[:8]:
+        shutil.copy(path, flat / path.name)
+    expected = f"expected one folder for each of {len(kind.classes)} classes"
+    with pytest.raises(
+        RsPruneError, match=f"{expected}; missing: {kind.classes[0]}, .*; found: no folder; set "
+    ) as said:
+        kind(root=str(flat))()
+    assert "\n" not in str(said.value)
+    for label in kind.classes[1:]:
+        (tmp_path / "set" / label).mkdir(parents=True)
+    with pytest.raises(RsPruneError, match=f"{expected}; missing: {kind.classes[0]}; found: {kind.classes[1]}, "):
+        kind(root=str(tmp_path / "set"))()
 
 
 def warnings(caplog):

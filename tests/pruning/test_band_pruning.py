@@ -30,7 +30,19 @@ from rs_prune.pruning.surgery import mask, mask_error, plan_from, remove, replay
 
 BANDS = 5
 EXAMPLE = torch.zeros(1, BANDS, 32, 32)
-SAID = ("l1", "l2", "fpgm", "correlation", "random", "taylor", "hessian_diag", "attention", "cap", "attention_x_taylor")
+SAID = (
+    "group_norm",
+    "l1",
+    "l2",
+    "fpgm",
+    "correlation",
+    "random",
+    "taylor",
+    "hessian_diag",
+    "attention",
+    "cap",
+    "attention_x_taylor",
+)
 
 
 def images(count: int = 4, bands: int = BANDS) -> torch.Tensor:
@@ -231,7 +243,7 @@ def test_criteria_rank_bands_and_see_which_are_read(name):
     scores = criterion(known, [band_group(bare(net), layer)])[INPUT]
     assert scores.shape == (BANDS,)
     assert torch.isfinite(scores).all()
-    if name in ("l1", "l2", "taylor", "hessian_diag", "attention_x_taylor"):
+    if name in ("group_norm", "l1", "l2", "taylor", "hessian_diag", "attention_x_taylor"):
         assert scores[2] == 0
         assert (scores[[0, 1, 3, 4]] > 0).all()
     if name in ("attention", "cap"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,20 +157,53 @@ def presets():
 
 def test_presets_are_composed_and_overridden_key_by_key():
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        assert compose("run").split == {**SHARES, "seed": 0}
+        assert compose("run").split == {**SHARES, "seed": 0, "use": 1.0}
         chosen = compose("run", ["split=train50", "split.seed=3", "split.val=0.1", "split.train=0.4"]).split
-    assert chosen == {"train": 0.4, "val": 0.1, "test": 0.5, "seed": 3}
+    assert chosen == {"train": 0.4, "val": 0.1, "test": 0.5, "seed": 3, "use": 1.0}
 
 
-@pytest.mark.parametrize("name", [name for name in presets() if name != "default"])
+@pytest.mark.parametrize("name", [name for name in presets() if name.startswith("train")])
 def test_a_preset_carves_a_tenth_of_its_training_share_for_validation(name):
     share = int(name.removeprefix("train")) / 100
-    expected = {"train": 0.9 * share, "val": 0.1 * share, "test": 1 - share, "seed": 0}
+    expected = {"train": 0.9 * share, "val": 0.1 * share, "test": 1 - share, "seed": 0, "use": 1}
     assert OmegaConf.load(ROOT / "conf" / "split" / f"{name}.yaml") == pytest.approx(expected)
 
 
 def test_the_presets_are_the_shares_of_the_literature():
-    assert presets() == ["default", "train10", "train20", "train50", "train70", "train80"]
+    assert presets() == [
+        "default",
+        "lists",
+        "published70",
+        "spatial",
+        "train10",
+        "train20",
+        "train50",
+        "train70",
+        "train80",
+    ]
+
+
+def test_a_share_of_the_training_part_is_the_same_of_every_class_and_grows(scene_folder, tmp_path):
+    def loaded(use):
+        return load(
+            Folder(root=str(scene_folder)), identity="share", shares=SHARES, seed=0, cache=tmp_path / "cache", use=use
+        )
+
+    whole, half, quarter = (loaded(use) for use in (1.0, 0.5, 0.25))
+    assert (half.parts.val, half.parts.test) == (whole.parts.val, whole.parts.test)
+    assert set(quarter.parts.train) < set(half.parts.train) < set(whole.parts.train)
+    of_class = Counter(half.scenes.labels[index] for index in half.parts.train)
+    assert set(of_class.values()) == {len(whole.parts.train) // len(whole.scenes.classes) // 2}
+    assert half.fingerprint != whole.fingerprint
+    with pytest.raises(RsPruneError, match=r"split.use=0\.0"):
+        loaded(0.0)
+
+
+def test_a_split_without_validation_data_uses_every_image(scene_folder):
+    scenes = Folder(root=str(scene_folder))()
+    parts = split(scenes, content_digests(scenes), train=0.7, val=0.0, test=0.3, seed=0)
+    assert parts.val == ()
+    assert sorted(parts.train + parts.test) == list(range(len(scenes.files)))
 
 
 def test_too_few_images_name_the_class(tmp_path):

@@ -259,6 +259,20 @@ def test_every_step_has_its_own_learning_rate(tmp_path: Path, monkeypatch: pytes
     assert rates == pytest.approx([0.02 * one_cycle(number, 12, 0.3) for number in range(12)])
 
 
+def test_a_learning_rate_in_steps_falls_to_a_tenth_after_each_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates, step = [], Classifier.training_step
+
+    def note(self: Classifier, batch: Any, batch_idx: int) -> Tensor:
+        rates.append(self.optimizers().param_groups[0]["lr"])
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", note)
+    run(make_net(), make_data(), tmp_path, lr_steps=[0.5, 0.75])
+    assert rates == pytest.approx([0.02] * 6 + [0.002] * 3 + [0.0002] * 3)
+
+
 def test_learning_rate_rises_and_falls() -> None:
     shares = [one_cycle(step, 100, 0.3) for step in range(100)]
     assert shares[0] == pytest.approx(0.04)

@@ -1,0 +1,76 @@
+"""Run a published experiment with its controls, and lay it beside the printed numbers."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from rs_prune.build import build
+from rs_prune.cli import runs_of
+from rs_prune.errors import RsPruneError
+from rs_prune.results import records
+from rs_prune.results.beside import beside, print_beside, printed_numbers, write_beside
+from rs_prune.results.files import write
+from rs_prune.results.show import print_skipped, print_table
+from rs_prune.results.stats import summarise
+from rs_prune.sweep import Arm, arms, wandb_sweep
+
+
+def main(cfg: DictConfig) -> None:
+    """Runs every arm of the experiment at a scale (what is done is not done again); writes and prints what came out.
+
+    Raises:
+        RsPruneError: When the experiment has no such scale, or when runs failed; the others are reported first.
+    """
+    console = Console(quiet=cfg.quiet, highlight=False, soft_wrap=True)
+    planned = arms(cfg)
+    if cfg.wandb_sweeps is not None:
+        for arm in planned:
+            path = Path(cfg.wandb_sweeps) / f"{cfg.item}-{arm.name}.yaml"
+            console.print(str(write(path, wandb_sweep(cfg.item, arm).encode())), markup=False)
+        return
+    made, failures = _run(cfg, planned, console)
+    found = {name: [records.read_record(path) for path in sorted(set(paths))] for name, paths in made.items()}
+    everything = list({record["digest"]: record for some in found.values() for record in some}.values())
+    runs = records.runs(everything)
+    if runs.empty:
+        raise RsPruneError(f"experiment={cfg.item}: no run was finished; {failures[0] if failures else 'all skipped'}")
+    print_skipped(console, records.skipped(everything))
+    print_table(console, runs)
+    paper = printed_numbers(cfg.item)
+    table = beside(paper, {name: records.runs(some) for name, some in found.items()})
+    print_beside(console, table)
+    folder = Path(cfg.report)
+    paths = [*write_beside(table, folder)]
+    for kind in ("table", "figure"):
+        for name, node in (cfg.get(kind) or {}).items():
+            paths += build(node, f"{kind}.{name}")(summary=summarise(runs), runs=runs, folder=folder)
+    for path in paths:
+        console.print(str(path), markup=False)
+    for line in cfg.differs:
+        console.print(f"Differs from the paper: {line}", markup=False)
+    if failures:
+        raise RsPruneError(f"experiment={cfg.item}: {len(failures)} runs failed; the first: {failures[0]}")
+
+
+def _run(cfg: DictConfig, planned: list[Arm], console: Console) -> tuple[dict[str, list[Path]], list[str]]:
+    """Arm by arm: the records of its runs, and one line for every run that failed."""
+    total = sum(arm.runs for arm in planned)
+    made: dict[str, list[Path]] = {}
+    failures: list[str] = []
+    done, fresh, spent = 0, 0, 0.0
+    for number, arm in enumerate(planned, 1):
+        left = f", at most {spent / fresh * (total - done) / 60:.0f} min left" if fresh else ""
+        console.print(f"{cfg.item} {cfg.scale}: arm {number} of {len(planned)}, {arm.name}: {arm.runs} runs; "
+                      f"{done} of {total} runs done{left}", markup=False)  # fmt: skip
+        started, moment = time.monotonic(), time.time()
+        paths, failed = runs_of("run", ["-m", *arm.words])
+        new = sum(path.stat().st_mtime >= moment for path in paths)
+        fresh, spent = fresh + new, spent + (time.monotonic() - started if new else 0.0)
+        done += arm.runs
+        made[arm.name] = paths
+        failures += failed
+    return made, failures

@@ -1,0 +1,123 @@
+"""Every experiment's file runs, whatever else changes; and paper's numbers stand beside ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+
+from rs_prune.results.beside import beside, printed_numbers
+from rs_prune.sweep import arms
+
+ROOT = Path(__file__).resolve().parent.parent
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+
+
+def compose_experiment(item: str, **keys: Any) -> Any:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("reproduce", [f"experiment={item}"])
+    for key, value in keys.items():
+        cfg[key] = value
+    return cfg
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the few synthetic scenes of all smoke tests are drawn once."""
+    return tmp_path_factory.mktemp("scenes") / "synthetic"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs_at_the_smoke_scale(experiment, rs_prune, scenes, tmp_path):
+    answer = rs_prune(
+        "reproduce", f"experiment={experiment}", "scale=smoke", "out=here", "--", f"dataset.root={scenes}"
+    )
+    assert answer.status == 0, answer.err
+    assert "failed" not in answer.err
+    config = yaml.safe_load((ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text())
+    table = pd.read_csv(tmp_path / "here" / "report" / "beside.csv")
+    assert set(config["arms"]) <= set(table["arm"])  # no arm was skipped as a whole
+    assert (tmp_path / "here" / "report" / "runs.csv").exists()
+
+
+def test_every_arm_that_a_paper_printed_is_an_arm_here_or_named_as_not_built():
+    for path in (ROOT / "experiments").glob("*/paper.csv"):
+        ours = yaml.safe_load((ROOT / "conf" / "experiment" / f"{path.parent.name}.yaml").read_text())["arms"]
+        assert set(printed_numbers(path.parent.name)["arm"]) <= {"dense", "bam", *ours}
+
+
+def test_the_command_comes_after_the_arm_and_counts():
+    cfg = compose_experiment("remotetrimmer_table1_fair", scale="cpu", words="epochs=3 seed=4,5", workers=2)
+    planned = {arm.name: arm for arm in arms(cfg)}
+    assert planned["l1"].runs == 2
+    assert "epochs=3" in planned["l1"].words and "epochs=10" not in planned["l1"].words
+    assert {"launcher=parallel", "workers=2", "finetune_epochs=3"} <= set(planned["l1"].words)
+    assert [arm.name for arm in arms(compose_experiment("pfam", only="l2"))] == ["l2"]
+
+
+def test_equal_total_epochs_in_every_arm():
+    for item in ("remotetrimmer_table1_fair", "attention_vs_magnitude", "fpgm_soft", "budgeted_eurosat"):
+        for scale in ("full", "cpu"):
+            totals = set()
+            for arm in arms(compose_experiment(item, scale=scale)):
+                words = dict(word.split("=", 1) for word in arm.words)
+                totals.add(int(words["epochs"]) + int(words["finetune_epochs"]))
+            assert len(totals) == 1, (item, scale)
+
+
+def test_an_unknown_scale_or_arm_is_named(rs_prune):
+    answer = rs_prune("reproduce", "experiment=pfam", "scale=huge")
+    assert answer.status == 1
+    assert "scale=huge: must be one of full, cpu, smoke" in answer.err
+    answer = rs_prune("reproduce", "experiment=pfam", "only=l3")
+    assert "only=l3: experiment=pfam has the arms correlated, distinct, fpgm" in answer.err
+    answer = rs_prune("reproduce", "experiment=nothing")
+    assert "the options are" in answer.err and "pfam" in answer.err
+
+
+def test_a_wandb_sweep_holds_every_word_of_its_arm(rs_prune, tmp_path):
+    answer = rs_prune("reproduce", "experiment=budgeted_eurosat", "wandb_sweeps=sweeps")
+    assert answer.status == 0, answer.err
+    sweep = yaml.safe_load((tmp_path / "sweeps" / "budgeted_eurosat-l1_10.yaml").read_text())
+    assert sweep["method"] == "grid"
+    assert sweep["parameters"]["schedule"] == {"values": ["one_shot", "iterative", "gradual"]}
+    assert sweep["parameters"]["budget.keep"] == {"value": "0.1"}
+    assert sweep["parameters"]["logger"] == {"value": "wandb"}
+    assert sweep["command"][1:3] == ["rs-prune", "run"]
+    assert not (tmp_path / "outputs").exists()
+
+
+def runs(arm: str, accuracies: list[float], **words: object) -> pd.DataFrame:
+    table = pd.DataFrame({"accuracy": accuracies, "seed": range(len(accuracies)), "criterion": arm})
+    fixed = {"dataset": "eurosat", "net": "resnet18", "attention": "none", "keep": 0.3, "params": 1.0e6, "macs": 15.1e6}
+    dense = {"dense_accuracy": 0.9, "dense_params": 11.2e6, "dense_macs": 150e6, "epochs": 10}
+    return table.assign(**fixed, **dense).assign(**words)
+
+
+def test_our_numbers_stand_beside_the_printed_ones():
+    paper = printed_numbers("remotetrimmer_table1")
+    table = beside(paper, {"l1": runs("l1", [0.90, 0.92]), "se_l1": runs("l1", [0.91], attention="se")})
+    l1 = table[(table["arm"] == "l1") & (table["dataset"] == "eurosat") & (table["net"] == "resnet18")].iloc[0]
+    assert l1["paper"] == pytest.approx(87.2)
+    assert l1["ours"] == pytest.approx(91.0)
+    assert l1["difference"] == pytest.approx(3.8)
+    assert l1["half"] == pytest.approx(12.706 * 1.0, rel=1e-3)  # t(0.975, 1) times 1.414 / sqrt 2
+    dense = table[(table["arm"] == "dense") & (table["net"] == "resnet18") & (table["dataset"] == "eurosat")].iloc[0]
+    assert (dense["paper"], dense["seeds"], dense["params"]) == (pytest.approx(87.0), 2, pytest.approx(11.2))
+    assert dense["ours"] == pytest.approx(90.0)
+    mine = table[table["arm"] == "se_l1"]
+    assert len(mine) == 1 and mine["paper"].isna().all()
+    not_run = table[table["ours"].isna()]
+    assert len(not_run) == len(paper) - 2  # what they printed and we did not run is there too
+
+
+def test_a_printed_rate_belongs_to_its_own_budget():
+    paper = printed_numbers("remotetrimmer_fig3_rates")
+    ours = {"se": pd.concat([runs("cap", [0.9], keep=0.9), runs("cap", [0.8], keep=0.1)])}
+    table = beside(paper, ours)
+    found = table[(table["arm"] == "se") & table["ours"].notna()].set_index("keep")["paper"]
+    assert found[0.9] == pytest.approx(92.7) and found[0.1] == pytest.approx(87.6)
