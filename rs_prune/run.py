@@ -16,7 +16,7 @@ from torch import nn
 from rs_prune.contracts import Record
 from rs_prune.deploy.artifact import WEIGHTS, save_net, save_weights
 from rs_prune.deploy.latency import measure_latency
-from rs_prune.describe import blank_record, card, costs, publish, split_facts, training_macs
+from rs_prune.describe import band_facts, blank_record, card, costs, publish, split_facts, training_macs
 from rs_prune.errors import DoesNotApply
 from rs_prune.job import Job
 from rs_prune.pruning.gate import bare, observe
@@ -24,6 +24,7 @@ from rs_prune.pruning.masking import bake
 from rs_prune.results.predictions import PREDICTIONS
 from rs_prune.results.store import read_json, write_json
 from rs_prune.steps import Notes, accuracies, dense_facts, verbs
+from rs_prune.training.bands import data_for
 from rs_prune.training.callbacks import EARLY
 from rs_prune.training.fit import fit
 
@@ -65,7 +66,7 @@ def prune(job: Job) -> Record:
     record.plans = notes.plans
     record.cost = {
         "dense": costs(plain, job.data.example()),
-        "pruned": costs(small, job.data.example()),
+        "pruned": costs(small, data_for(small, job.data).example()),
         "predicted": notes.plans[-1]["predicted"],
     }
     with notes.clock("measure"):
@@ -73,16 +74,18 @@ def prune(job: Job) -> Record:
         final, final_classes = accuracies(job, small, job.store.predictions_path(job.cell_id), beside)
         timing = {key: job.plain["latency"][key] for key in ("batch", "threads", "seconds")}
         for name, model in (("dense", plain), ("pruned", small)):
-            record.latency[name] = measure_latency(model.to(job.device), job.data.example(job.device), **timing)
+            example = data_for(model, job.data).example(job.device)
+            record.latency[name] = measure_latency(model.to(job.device), example, **timing)
     record.accuracy = {**dense["accuracy"], **notes.accuracy, "final": final}
     record.per_class = {"dense": dense["per_class"], "final": final_classes}
     record.checks = {"mask_error": notes.mask_error, "mean_gate_error": dense["mean_gate_error"]}
     record.split = split_facts(job)
+    record.bands = band_facts(job, small)
     spent = {"dense": training_macs(job, plain, job.cfg.epochs) if start is net else 0, "finetune": notes.training_macs}
     record.training = {"dense": dense["history"], "finetune": notes.history, "macs": spent}
     record.times = notes.times
     publish(job, record)
-    save_net(small, job.store.net_folder(job.cell_id), card(job, notes.plans))
+    save_net(small, job.store.net_folder(job.cell_id), card(job, small, notes.plans))
     return record
 
 

@@ -39,8 +39,9 @@ VALUES: dict[str, tuple[str, ...]] = {
     "compressed_mb": ("cost", "pruned", "compressed_mb"),
 }
 """Column -> where a record holds it; the order is that of `runs.csv`."""
-COLUMNS = (*CHOICES, *VALUES, "split", "variant", "digest")
-TEXT = (*WORDS, "selection", "split", "variant", "digest")
+BANDS = ("dense_bands", "kept_bands")
+COLUMNS = (*CHOICES, *VALUES, *BANDS, "split", "variant", "digest")
+TEXT = (*WORDS, "selection", *BANDS, "split", "variant", "digest")
 IDENTITY = (*(name for name in CHOICES if name != "seed"), "variant")
 """Runs that agree in these differ in nothing but their seed."""
 UNRECORDED = ("out", "cache", "logger", "workers", "threads", "quiet")
@@ -127,6 +128,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
     row |= {column: _number(_at(record, path)) for column, path in VALUES.items() if column != "wall_s"}
     times = record.get("times") or {}
     row["wall_s"] = times.get("total", sum(times.values()) if times else None)
+    row |= {name: " ".join(_at(record, ("bands", name.removesuffix("_bands"))) or ()) for name in BANDS}
     return row | {"split": _split(record.get("config")), "digest": record.get("digest", "")}
 
 

@@ -130,9 +130,10 @@ def _statistics(
     cache: Path, scenes: Scenes, pixels: NDArray[np.generic], train: Sequence[int], contents: Sequence[str]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Statistics of the training part, computed once for its content."""
-    path = cache / "statistics" / f"{digest([sorted(contents), scenes.size, scenes.scale])}.json"
+    chosen = [scenes.reads, scenes.channels] if scenes.channels else []
+    path = cache / "statistics" / f"{digest([sorted(contents), scenes.size, scenes.scale, *chosen])}.json"
     if not path.exists():
-        mean, std = statistics(pixels, train, scenes.scale)
+        mean, std = statistics(pixels, train, scenes)
         write_json(path, {"data set": scenes.name, "images": len(train), "mean": mean, "std": std})
     kept = read_json(path)
     return tuple(kept["mean"]), tuple(kept["std"])

@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rs_prune.contracts import Scenes
 from rs_prune.errors import RsPruneError
+from rs_prune.scenes.bands import scaled
 from rs_prune.scenes.checks import one_type
-from rs_prune.scenes.reading import read, resize
+from rs_prune.scenes.reading import read_scene, resize
 
 
 def decode(scenes: Scenes) -> tuple[Scenes, NDArray[np.generic], tuple[str, ...]]:
@@ -31,13 +33,7 @@ def decode(scenes: Scenes) -> tuple[Scenes, NDArray[np.generic], tuple[str, ...]
 
     def one(file: str) -> NDArray[np.generic] | str:
         try:
-            pixels = read(scenes.root / file)
-            if len(pixels) != len(scenes.bands):
-                raise RsPruneError(
-                    f"{scenes.root / file}: {len(pixels)} bands where the set has {len(scenes.bands)} "
-                    f"({', '.join(scenes.bands)}); remove it or dataset.on_error=skip"
-                )
-            return resize(pixels, scenes.size)
+            return resize(read_scene(scenes, file), scenes.size)
         except RsPruneError as error:
             if scenes.on_error != "skip":
                 raise
@@ -62,7 +58,7 @@ def decode(scenes: Scenes) -> tuple[Scenes, NDArray[np.generic], tuple[str, ...]
 
 
 def statistics(
-    pixels: NDArray[np.generic], indices: Sequence[int], scale: float
+    pixels: NDArray[np.generic], indices: Sequence[int], scenes: Scenes
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per band over the images in `indices`, after scaling.
 
@@ -71,15 +67,16 @@ def statistics(
     Raises:
         RsPruneError: When a band is constant: it carries nothing and cannot be normalised.
     """
-    total = np.zeros(pixels.shape[1])
-    square = np.zeros(pixels.shape[1])
+    total = np.zeros(len(scenes.bands))
+    square = np.zeros(len(scenes.bands))
     for start in range(0, len(indices), 256):
-        chunk = pixels[np.asarray(indices[start : start + 256])].astype(np.float64) * scale
+        stored = torch.from_numpy(pixels[np.asarray(indices[start : start + 256])])
+        chunk = scaled(scenes, stored, torch.float64).numpy()
         total += chunk.sum((0, 2, 3))
         square += (chunk**2).sum((0, 2, 3))
     count = len(indices) * pixels.shape[2] * pixels.shape[3]
     mean = total / count
     std = np.sqrt(np.maximum(square / count - mean**2, 0))
     if (std < 1e-12).any():
-        raise RsPruneError(f"band {int(std.argmin()) + 1}: constant over the training part; leave it out")
+        raise RsPruneError(f"band {scenes.bands[int(std.argmin())]}: constant over the training part; leave it out")
     return tuple(mean.tolist()), tuple(std.tolist())

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rs_prune.contracts import Batch, Device, Scenes, Split
+from rs_prune.scenes.bands import scaled
 from rs_prune.training.augment import dihedral, draws
 
 EVAL_BATCH = 256
@@ -102,7 +103,7 @@ class SceneData(pl.LightningDataModule):
         shape = (1, -1, 1, 1)
         mean = torch.tensor(self.mean, device=image.device).view(shape)
         std = torch.tensor(self.std, device=image.device).view(shape)
-        image = image.float().mul_(self.scenes.scale).sub_(mean).div_(std)
+        image = scaled(self.scenes, image).sub_(mean).div_(std)
         return {**batch, "image": image.contiguous(memory_format=torch.channels_last)}
 
     def _loader(self, sampler: Sampler[list[int]]) -> DataLoader[Batch]:

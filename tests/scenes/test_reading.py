@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import rasterio
 from rasterio.transform import from_origin
 
+from rs_prune.contracts import Scenes
 from rs_prune.dataset.folder import Folder
 from rs_prune.errors import RsPruneError
 from rs_prune.scenes.pixels import decode, statistics
@@ -63,10 +66,17 @@ def test_resizing_keeps_type_and_range():
     assert resize(pixels, (40, 60)) is pixels
 
 
+def some_scenes(bands, scale):
+    return Scenes(
+        name="some", root=Path(), files=(), labels=(), classes=(), size=(4, 4), scale=scale, mean=None, std=None,
+        bands=tuple(f"b{n + 1}" for n in range(bands)),
+    )  # fmt: skip
+
+
 def test_statistics_are_those_of_numpy_on_the_chosen_images():
     pixels = np.random.default_rng(1).integers(0, 255, (700, 3, 4, 4)).astype(np.uint8)
     chosen = list(range(0, 700, 2))
-    mean, std = statistics(pixels, chosen, 1 / 255)
+    mean, std = statistics(pixels, chosen, some_scenes(3, 1 / 255))
     values = pixels[chosen].astype(float) / 255
     assert np.allclose(mean, values.mean((0, 2, 3)))
     assert np.allclose(std, values.std((0, 2, 3)))
@@ -75,8 +85,8 @@ def test_statistics_are_those_of_numpy_on_the_chosen_images():
 def test_a_constant_band_is_refused():
     pixels = np.random.default_rng(1).integers(0, 255, (4, 2, 4, 4)).astype(np.uint8)
     pixels[:, 1] = 7
-    with pytest.raises(RsPruneError, match="band 2"):
-        statistics(pixels, range(4), 1.0)
+    with pytest.raises(RsPruneError, match="band b2"):
+        statistics(pixels, range(4), some_scenes(2, 1.0))
 
 
 def test_a_multiband_folder_is_discovered(tmp_path):
@@ -116,6 +126,6 @@ def test_declared_statistics_of_eurosat_are_those_of_its_training_part(real_data
         seed=0,
         cache=tmp_path,
     )  # fmt: skip
-    mean, std = statistics(loaded.pixels, loaded.parts.train, 1 / 255)
+    mean, std = statistics(loaded.pixels, loaded.parts.train, loaded.scenes)
     assert np.allclose(mean, EuroSAT.mean, atol=1e-4)
     assert np.allclose(std, EuroSAT.std, atol=1e-4)
