@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from rs_prune.build import build
-from rs_prune.errors import RsPruneError
+from rs_prune.errors import DoesNotApply, RsPruneError
 from rs_prune.results import records
-from rs_prune.results.page.classes import per_class
+from rs_prune.results.classes import table as per_class
 from rs_prune.results.paper import nothing, read_paper
 from rs_prune.results.show import print_skipped, print_table
 from rs_prune.results.stats import summarise
@@ -32,21 +32,45 @@ def main(cfg: DictConfig) -> None:
             f"{cfg.runs or Path(cfg.out) / 'records'}: no finished run to report ({len(skipped)} skipped); "
             f"first do: rs-prune run out={cfg.out}"
         )
-    summary = summarise(runs)
     print_table(console, runs)
-    given = {"summary": summary, "runs": runs, "folder": Path(cfg.report)}
-    further = {"records": found, "paper": paper, "command": _command(cfg)}
-    paths = [
-        path
-        for kind, values in (("table", given), ("figure", given), ("page", given | further))
-        for name, node in (cfg.get(kind) or {}).items()
-        for path in build(node, f"{kind}.{name}")(**values)
-    ]
+    paths = documents(cfg, console, runs, found, paper, _command(cfg))
+    if str((cfg.get("logger") or {}).get("_target_", "")).endswith("WandbLogger"):
+        tables = {"table": summarise(runs), "runs": runs, "per_class": per_class(found), "paper": paper}
+        _send(build(cfg.logger, "logger", job_type="report", name="report"), tables, paths)
+
+
+def documents(
+    cfg: DictConfig,
+    console: Console,
+    runs: pd.DataFrame,
+    found: list[dict[str, Any]],
+    paper: pd.DataFrame,
+    command: str,
+    passes: type[RsPruneError] = DoesNotApply,
+) -> list[Path]:
+    """Writes every table, figure and page of the config, and prints their paths; says which have nothing to show.
+
+    Args:
+        cfg: With `table`, `figure`, `page` and the folder `report`.
+        console: Where paths are printed.
+        runs: One row a run.
+        found: The records they come from, where there are any.
+        paper: A paper's printed numbers.
+        command: What gives the same documents again.
+        passes: An error of this kind costs its document alone.
+    """
+    given = {"summary": summarise(runs), "runs": runs, "folder": Path(cfg.report)}
+    further = {"records": found, "paper": paper, "command": command}
+    paths = []
+    for kind, values in (("table", given), ("figure", given), ("page", given | further)):
+        for name, node in (cfg.get(kind) or {}).items():
+            try:
+                paths += build(node, f"{kind}.{name}")(**values)
+            except passes as reason:
+                console.print(f"{kind} {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
     for path in paths:
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
-    if str((cfg.get("logger") or {}).get("_target_", "")).endswith("WandbLogger"):
-        tables = {"table": summary, "runs": runs, "per_class": per_class(found), "paper": paper}
-        _send(build(cfg.logger, "logger", job_type="report", name="report"), tables, paths)
+    return paths
 
 
 def _command(cfg: DictConfig) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from rs_prune.results.classes import table as per_class
 from rs_prune.results.files import write
-from rs_prune.results.page.classes import heat_maps, per_class
+from rs_prune.results.page.classes import heat_maps
 from rs_prune.results.page.curves import Curves
 from rs_prune.results.page.made import made
 from rs_prune.results.page.render import render

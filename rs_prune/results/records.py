@@ -188,7 +188,13 @@ def _variants(records: Sequence[Mapping[str, Any]]) -> list[str]:
         for (key, _), found in values.items()
         if len(found) > 1 and key.partition(".")[0] not in ELSEWHERE
     }
-    return [" ".join(f"{key}={config[key]}" for key in sorted(telling & set(config))) for config in configs]
+    return [" ".join(_said(key, config[key]) for key in sorted(telling & set(config))) for config in configs]
+
+
+def _said(key: str, value: str) -> str:
+    """`loss._target_=rs_prune.loss.focal.Focal` as the words of the command line: `loss=focal`."""
+    group, dot, last = key.rpartition(".")
+    return f"{group}={value.split('.')[-2]}" if dot and last == "_target_" and "." in value else f"{key}={value}"
 
 
 def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

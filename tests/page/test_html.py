@@ -15,7 +15,8 @@ import pytest
 from rs_prune.errors import RsPruneError
 from rs_prune.page.html import Html
 from rs_prune.results import paper as papers
-from rs_prune.results.page.classes import heat_maps, per_class
+from rs_prune.results.classes import table as per_class
+from rs_prune.results.page.classes import heat_maps
 from rs_prune.results.records import runs
 from rs_prune.results.stats import summarise
 

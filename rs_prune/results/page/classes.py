@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,20 +12,6 @@ from rs_prune.results.page.words import arm, named, number, word
 from rs_prune.results.show import NAMES
 from rs_prune.results.stats import rows
 
-COLUMNS = ("digest", "class", "accuracy", "dense_accuracy", "drop")
-
-
-def per_class(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row per finished record and class; no `dense_accuracy` and `drop` where the dense net's gates were closed."""
-    found = []
-    for record in records:
-        final = (record.get("per_class") or {}).get("final") or {}
-        dense = record["per_class"].get("dense") or {} if "dense" in (record.get("accuracy") or {}) and final else {}
-        for name, accuracy in final.items() if record["status"] == "finished" else ():
-            before = dense.get(name, float("nan"))
-            found.append((record.get("digest", ""), name, accuracy, before, before - accuracy))
-    return pd.DataFrame(found, columns=list(COLUMNS))
-
 
 def heat_maps(summary: pd.DataFrame, runs: pd.DataFrame, classes: pd.DataFrame) -> list[dict[str, Any]]:
     """One table per data set: a row per arm and budget, a column per class, means over seeds in percent.
@@ -33,11 +19,12 @@ def heat_maps(summary: pd.DataFrame, runs: pd.DataFrame, classes: pd.DataFrame) 
     Args:
         summary: What `summarise` gives.
         runs: One row a run.
-        classes: What `per_class` gives.
+        classes: One row per run and class, as `results.classes.table` gives them.
     """
     digests: dict[str, list[str]] = defaultdict(list)
     for row in rows(runs):
         digests[_key(row)].append(row["digest"])
+    classes = classes.assign(drop=classes["dense_accuracy"] - classes["accuracy"])
     of_run = dict(list(classes.groupby("digest", sort=False)))
     heads = [name for name in named(summary) if name != "dataset" and (name != "net" or summary["net"].nunique() > 1)]
     maps: dict[str, dict[str, Any]] = {}
