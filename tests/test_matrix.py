@@ -156,7 +156,7 @@ def check(records: list[dict[str, Any]]) -> None:
         }[words["budget"]]
         assert words["keep"] - 0.0101 <= left / cost["dense"][words["budget"]] <= words["keep"] + 1e-9
         spent = sum(len(history) for history in record["training"]["finetune"])
-        scratch = words["schedule"] in ("soft", "dynamic")
+        scratch = words["schedule"] in ("soft", "dynamic", "from_scratch")
         assert spent == words["finetune_epochs"] + (words["epochs"] if scratch else 0)
         assert (record["checks"]["mask_error"] or 0) < 1e-3
         assert (record["checks"]["mask_error"] is None) == (words["granularity"] in WEIGHTS)

@@ -73,17 +73,18 @@ def only(scenes: Scenes, kept: Sequence[int]) -> Scenes:
     )
 
 
-def scaled(scenes: Scenes, image: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+def scaled(scenes: Scenes, image: Tensor) -> Tensor:
     """Stored values as the floats that mean and std speak of.
 
     Args:
         scenes: Says what is read, the scale, and what the channels are.
         image: (N, bands read, H, W) of any type. Left as it is.
-        dtype: Of the result.
 
     Returns:
-        (N, bands, H, W). An index is 0 where the sum of its two bands is, and never leaves -1 to 1.
+        (N, bands, H, W): float32, or float64 where the image came so. An index is 0 where the sum of its two bands is,
+        and never leaves -1 to 1.
     """
+    dtype = image.dtype if image.dtype == torch.float64 else torch.float32
     values = image.to(dtype, copy=True).mul_(scenes.scale)
     if not scenes.channels:
         return values

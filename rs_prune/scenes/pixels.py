@@ -70,8 +70,8 @@ def statistics(
     total = np.zeros(len(scenes.bands))
     square = np.zeros(len(scenes.bands))
     for start in range(0, len(indices), 256):
-        stored = torch.from_numpy(pixels[np.asarray(indices[start : start + 256])])
-        chunk = scaled(scenes, stored, torch.float64).numpy()
+        stored = pixels[np.asarray(indices[start : start + 256])].astype(np.float64)
+        chunk = scaled(scenes, torch.from_numpy(stored)).numpy()
         total += chunk.sum((0, 2, 3))
         square += (chunk**2).sum((0, 2, 3))
     count = len(indices) * pixels.shape[2] * pixels.shape[3]
