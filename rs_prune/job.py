@@ -22,7 +22,7 @@ from rs_prune.pruning.bands import stem
 from rs_prune.pruning.cost import CostModel
 from rs_prune.pruning.gate import attach, attach_input, bare
 from rs_prune.pruning.graph import trace
-from rs_prune.results.store import Store, digest
+from rs_prune.results.store import Store, digest, writable
 from rs_prune.scenes.load import Loaded, load
 from rs_prune.scenes.splits import options
 from rs_prune.training.datamodule import SceneData
@@ -61,7 +61,8 @@ class Job:
         self.cfg = cfg
         self.plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)  # type: ignore[assignment]
         self._check()
-        self.store = Store(Path(cfg.out).expanduser(), Path(cfg.cache).expanduser())
+        out, cache = Path(cfg.out).expanduser(), Path(cfg.cache).expanduser()
+        self.store = Store(out, cache if cache == out / "cache" else writable(cache, out / "cache"))
         self.device = _device(str(cfg.trainer.accelerator))
         torch.set_num_threads(cfg.threads or max(1, (os.cpu_count() or 1) // cfg.workers))
         self.dataset: Dataset = build(cfg.dataset, "dataset")
@@ -84,6 +85,7 @@ class Job:
             seed=cfg.split.seed,
             use=float(cfg.split.use),
             cache=self.store.cache,
+            cache_gb=float(cfg.cache_gb),
             limit=cfg.limit,
         )
 
@@ -225,6 +227,8 @@ class Job:
                 raise RsPruneError(f"{key}={cfg[key]}: must be a whole number of at least {least}")
         if cfg.attach.input not in (False, True, "only"):
             raise RsPruneError(f"attach.input={cfg.attach.input}: must be false, true or only")
+        if not isinstance(cfg.cache_gb, (int, float)) or isinstance(cfg.cache_gb, bool) or not cfg.cache_gb >= 0:
+            raise RsPruneError(f"cache_gb={cfg.cache_gb}: must be a number of GB, 0 for no decoded scenes on disk")
         if cfg.selection not in ("val", "last", AS_PUBLISHED):
             raise RsPruneError(f"selection={cfg.selection}: must be val, last or {AS_PUBLISHED}")
         if (cfg.split.val == 0) != (cfg.selection == AS_PUBLISHED):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from filelock import FileLock
 from rs_prune.contracts import Record
 from rs_prune.errors import RsPruneError
 from rs_prune.results.files import write
+
+log = logging.getLogger("rs_prune")
 
 
 def digest(value: Any) -> str:
@@ -32,6 +36,17 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except ValueError as error:
         raise RsPruneError(f"{path}: not valid JSON ({error}); remove it to have it made anew") from error
+
+
+def writable(folder: Path, instead: Path) -> Path:
+    """The folder if files can be made in it, else the other one, said in one line."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        log.warning("cache=%s: cannot be written (%s); %s is used", folder, error.strerror, instead)
+        return instead
 
 
 class Store:

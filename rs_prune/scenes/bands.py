@@ -92,10 +92,15 @@ def scaled(scenes: Scenes, image: Tensor) -> Tensor:
     return torch.stack(planes, 1)
 
 
+def bands_read(scenes: Scenes) -> tuple[str, ...]:
+    """The names of the bands that are read of the files, in the order of delivery."""
+    stored = scenes.stored or scenes.bands
+    return tuple(stored[place] for place in scenes.reads) or stored
+
+
 def made_of(scenes: Scenes) -> dict[str, list[str]]:
     """Index -> the two bands that it is the normalised difference of."""
-    stored = scenes.stored or scenes.bands
-    read = [stored[place] for place in scenes.reads] or stored
+    read = bands_read(scenes)
     parts = zip(scenes.bands, scenes.channels, strict=False)
     return {name: [read[place] for place in part] for name, part in parts if len(part) == 2}
 

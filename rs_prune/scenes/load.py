@@ -1,33 +1,32 @@
-"""A data set ready to train on: indexed, decoded, split and measured, once per process."""
+"""A data set ready to train on: indexed, decoded once on disk, split and measured."""
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rs_prune.contracts import Dataset, Scenes, Split
 from rs_prune.errors import RsPruneError
 from rs_prune.results.store import digest, read_json, write_json
-from rs_prune.scenes.pixels import decode, statistics
-from rs_prune.scenes.splits import PARTS, content_digests, share_of_training, split, units
+from rs_prune.scenes.cache import decoded
+from rs_prune.scenes.pixels import Images, statistics
+from rs_prune.scenes.splits import PARTS, share_of_training, split
 
 log = logging.getLogger("rs_prune")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """Scenes in memory.
+    """Scenes with their split and statistics.
 
     Attributes:
         scenes: The images that could be read.
-        pixels: (N, C, H, W) as stored.
+        pixels: (N, C, H, W) as stored: mapped from the cache, or decoded on demand.
         parts: The split.
         mean: Per band, after scaling: declared, or of the training part.
         std: Likewise.
@@ -37,7 +36,7 @@ class Loaded:
     """
 
     scenes: Scenes
-    pixels: NDArray[np.generic]
+    pixels: Images
     parts: Split
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -48,9 +47,9 @@ class Loaded:
 
 @lru_cache(maxsize=1)
 def _load(key: _Key) -> Loaded:
-    scenes, pixels, skipped = decode(key.dataset())
-    digests = content_digests(scenes)
-    parts = split(scenes, units(scenes, digests, pixels), **dict(key.shares), seed=key.seed)
+    found = decoded(key.dataset(), cache=key.cache, gb=key.cache_gb)
+    scenes, digests = found.scenes, found.digests
+    parts = split(scenes, found.units, **dict(key.shares), seed=key.seed)
     if key.use < 1:
         parts = share_of_training(parts, scenes.labels, [digests[index] for index in parts.train], key.use, key.seed)
     if key.limit is not None:
@@ -65,19 +64,20 @@ def _load(key: _Key) -> Loaded:
     )
     mean, std = scenes.mean, scenes.std
     if mean is None or std is None:
-        mean, std = _statistics(key.cache, scenes, pixels, parts.train, [digests[index] for index in parts.train])
-    for line in skipped:
+        contents = sorted(digests[index] for index in parts.train)
+        mean, std = _statistics(key.cache, scenes, found.pixels, parts.train, contents)
+    for line in found.skipped:
         log.warning("skipped %s", line)
     for files in parts.duplicates:
         log.info("identical images, kept in one part: %s", ", ".join(files))
     content = {part: sorted((digests[i], scenes.labels[i]) for i in getattr(parts, part)) for part in PARTS}
     return Loaded(
         scenes=scenes,
-        pixels=pixels,
+        pixels=found.pixels,
         parts=parts,
         mean=mean,
         std=std,
-        skipped=skipped,
+        skipped=found.skipped,
         contents=digests,
         fingerprint=digest([content, scenes.classes, scenes.bands, scenes.size, mean, std]),
     )
@@ -94,6 +94,7 @@ class _Key:
     use: float
     dataset: Dataset = field(compare=False)
     cache: Path = field(compare=False)
+    cache_gb: float
 
 
 def load(
@@ -103,17 +104,19 @@ def load(
     shares: dict[str, float],
     seed: int,
     cache: Path,
+    cache_gb: float = 8.0,
     limit: int | None = None,
     use: float = 1.0,
 ) -> Loaded:
-    """Finds, decodes and splits a data set; the last one stays in memory for the next run of a sweep.
+    """Finds, decodes and splits a data set; the last one stays open for the next run of a sweep.
 
     Args:
         dataset: Finds the scenes.
-        identity: Names the data set and its place on disk: what the memory is keyed by.
+        identity: Names the data set and its place on disk: what stays open is keyed by.
         shares: `train`, `val` and `test`, summing to 1.
         seed: Of the split.
-        cache: Where statistics of data sets that declare none are kept.
+        cache: Where decoded scenes are kept, and statistics of data sets that declare none.
+        cache_gb: How many GB all decoded sets there may take; larger ones are decoded while training.
         limit: Images per part at most (a few of every class); None: all.
         use: Share of the training part that is trained on, the same of every class.
 
@@ -123,20 +126,33 @@ def load(
     if not 0 < use <= 1:
         raise RsPruneError(f"split.use={use}: must be above 0 and up to 1")
     shared = tuple(sorted(shares.items()))
-    return _load(_Key(identity=identity, shares=shared, seed=seed, limit=limit, use=use, dataset=dataset, cache=cache))
+    return _load(
+        _Key(
+            identity=identity,
+            shares=shared,
+            seed=seed,
+            limit=limit,
+            use=use,
+            cache_gb=cache_gb,
+            dataset=dataset,
+            cache=cache,
+        )
+    )
 
 
 def _statistics(
-    cache: Path, scenes: Scenes, pixels: NDArray[np.generic], train: Sequence[int], contents: Sequence[str]
+    cache: Path, scenes: Scenes, pixels: Images, train: Sequence[int], contents: Sequence[str]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Statistics of the training part, computed once for its content."""
     chosen = [scenes.reads, scenes.channels] if scenes.channels else []
-    path = cache / "statistics" / f"{digest([sorted(contents), scenes.size, scenes.scale, *chosen])}.json"
-    if not path.exists():
-        mean, std = statistics(pixels, train, scenes)
+    path = cache / "statistics" / f"{digest([contents, scenes.size, scenes.scale, scenes.bands, *chosen])}.json"
+    if path.exists():
+        kept = read_json(path)
+        return tuple(kept["mean"]), tuple(kept["std"])
+    mean, std = statistics(scenes, pixels, train)
+    with suppress(OSError):  # computed again next time
         write_json(path, {"data set": scenes.name, "images": len(train), "mean": mean, "std": std})
-    kept = read_json(path)
-    return tuple(kept["mean"]), tuple(kept["std"])
+    return mean, std
 
 
 def _thin(parts: Split, labels: Sequence[int], limit: int) -> Split:

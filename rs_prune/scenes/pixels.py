@@ -1,11 +1,14 @@
-"""All scenes of a set, decoded once into one array, with their statistics."""
+"""Scenes decoded in threads: all at once, a few at a time, or as they are asked for; and their statistics."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,13 +16,92 @@ from numpy.typing import NDArray
 
 from rs_prune.contracts import Scenes
 from rs_prune.errors import RsPruneError
-from rs_prune.scenes.bands import scaled
+from rs_prune.scenes.bands import bands_read, scaled
 from rs_prune.scenes.checks import one_type
-from rs_prune.scenes.reading import read_scene, resize
+from rs_prune.scenes.reading import Pixels, read_scene, resize
+
+T = TypeVar("T")
+
+A_TASK, PENDING = 32, 6
+"""Scenes that a thread decodes in one go, and how many such tasks are under way or not yet taken."""
+
+
+@cache
+def threads() -> ThreadPoolExecutor:
+    """The threads of this process that decode."""
+    return ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decode")
+
+
+def scene(scenes: Scenes, file: str) -> Pixels:
+    """Decodes one scene and brings it to the set's size.
+
+    Returns:
+        (stored bands, H, W).
+
+    Raises:
+        RsPruneError: When the file cannot be decoded or has other bands than the set. The line begins with its path.
+    """
+    return resize(read_scene(scenes, file), scenes.size)
+
+
+def in_order(scenes: Scenes, work: Callable[[Pixels], T]) -> Iterator[T | str]:
+    """Decodes every scene in threads and gives what `work` makes of it; a few scenes are in memory at a time.
+
+    Yields:
+        In the order of the files; where one cannot be decoded and `on_error` is `skip`, the line that says why.
+
+    Raises:
+        RsPruneError: When a file cannot be decoded and `on_error` is `raise`.
+    """
+
+    def one(file: str) -> T | str:
+        try:
+            return work(scene(scenes, file))
+        except RsPruneError as error:
+            if scenes.on_error != "skip":
+                raise
+            return str(error)
+
+    def some(start: int) -> list[T | str]:
+        return [one(file) for file in scenes.files[start : start + task]]
+
+    # Small scenes in tasks of many, as handing over costs as much as reading; large ones in tasks of about 4 MB.
+    task = max(1, min(A_TASK, 4_000_000 // (len(bands_read(scenes)) * scenes.size[0] * scenes.size[1])))
+    waiting: deque[Future[list[T | str]]] = deque()
+    try:
+        for start in range(0, len(scenes.files), task):
+            waiting.append(threads().submit(some, start))
+            if len(waiting) == PENDING:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        for result in waiting:
+            result.cancel()
+
+
+def first_readable(scenes: Scenes) -> Pixels:
+    """The first scene that can be decoded; none before it is passed over unless `on_error` is `skip`."""
+    for file in scenes.files:
+        try:
+            return scene(scenes, file)
+        except RsPruneError:
+            if scenes.on_error != "skip":
+                raise
+    raise nothing_readable(scenes)
+
+
+def chosen(scenes: Scenes, indices: Sequence[int]) -> Scenes:
+    """The set with these files alone."""
+    return replace(
+        scenes,
+        files=tuple(scenes.files[index] for index in indices),
+        labels=tuple(scenes.labels[index] for index in indices),
+    )
 
 
 def decode(scenes: Scenes) -> tuple[Scenes, NDArray[np.generic], tuple[str, ...]]:
-    """Decodes every scene and brings it to the set's size.
+    """Decodes every scene into memory.
 
     Memory: images * bands * height * width * bytes per value; EuroSAT RGB takes 330 MB.
 
@@ -28,53 +110,75 @@ def decode(scenes: Scenes) -> tuple[Scenes, NDArray[np.generic], tuple[str, ...]
         (empty unless `on_error` is `skip`).
 
     Raises:
-        RsPruneError: When a file cannot be decoded or has other bands than the set, and `on_error` is `raise`.
+        RsPruneError: When a file cannot be decoded and `on_error` is `raise`, or none can.
     """
-
-    def one(file: str) -> NDArray[np.generic] | str:
-        try:
-            return resize(read_scene(scenes, file), scenes.size)
-        except RsPruneError as error:
-            if scenes.on_error != "skip":
-                raise
-            return str(error)
-
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        results = list(pool.map(one, scenes.files))
+    results = list(in_order(scenes, lambda pixels: pixels))
     good = [index for index, result in enumerate(results) if not isinstance(result, str)]
     if not good:
-        raise RsPruneError(f"{scenes.root}: none of the {len(results)} images can be read")
+        raise nothing_readable(scenes)
     arrays = [result for result in results if not isinstance(result, str)]
     kind = one_type(scenes, [scenes.files[index] for index in good], [array.dtype for array in arrays])
     pixels = np.empty((len(arrays), *arrays[0].shape), kind)
     for place, array in enumerate(arrays):
         pixels[place] = array
-    kept = replace(
-        scenes,
-        files=tuple(scenes.files[index] for index in good),
-        labels=tuple(scenes.labels[index] for index in good),
-    )
-    return kept, pixels, tuple(result for result in results if isinstance(result, str))
+    return chosen(scenes, good), pixels, tuple(result for result in results if isinstance(result, str))
 
 
-def statistics(
-    pixels: NDArray[np.generic], indices: Sequence[int], scenes: Scenes
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def nothing_readable(scenes: Scenes) -> RsPruneError:
+    return RsPruneError(f"{scenes.root}: none of the {len(scenes.files)} images can be read")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streamed:
+    """Scenes that are decoded each time they are asked for; stands where an array (N, C, H, W) would.
+
+    Attributes:
+        scenes: All of them can be read.
+        shape: (N, stored bands, H, W).
+        dtype: Of the stored values.
+    """
+
+    scenes: Scenes
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+
+    def __getitem__(self, index: NDArray[np.int64]) -> NDArray[np.generic]:
+        """(n,) indices -> (n, C, H, W)."""
+        out = np.empty((len(index), *self.shape[1:]), self.dtype)
+
+        def one(place: int) -> None:
+            out[place] = scene(self.scenes, self.scenes.files[index[place]])
+
+        list(threads().map(one, range(len(index))))
+        return out
+
+
+Images = NDArray[np.generic] | Streamed
+"""Decoded scenes (N, C, H, W): an array, in memory or mapped from a file, or decoded on demand."""
+
+
+def statistics(scenes: Scenes, pixels: Images, indices: Sequence[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per band over the images in `indices`, after scaling.
 
-    Float64 throughout, in chunks: memory stays bounded.
+    Float64 throughout, a few images at a time. They are added up in one fixed order (values of an image, images of
+    256, those sums), so that the result has the same bits whatever is held at a time.
 
     Raises:
         RsPruneError: When a band is constant: it carries nothing and cannot be normalised.
     """
-    total = np.zeros(len(scenes.bands))
-    square = np.zeros(len(scenes.bands))
+    total = square = np.zeros(len(scenes.bands))
     for start in range(0, len(indices), 256):
-        stored = pixels[np.asarray(indices[start : start + 256])].astype(np.float64)
-        chunk = scaled(scenes, torch.from_numpy(stored)).numpy()
-        total += chunk.sum((0, 2, 3))
-        square += (chunk**2).sum((0, 2, 3))
-    count = len(indices) * pixels.shape[2] * pixels.shape[3]
+        part = np.asarray(indices[start : start + 256])
+        step = 256 if len(scenes.bands) == 1 else 16  # numpy adds up one band's images as a single long row
+        sums, squares = [], []
+        for first in range(0, len(part), step):
+            values = scaled(scenes, torch.from_numpy(pixels[part[first : first + step]].astype(np.float64))).numpy()
+            rows = values.reshape(1 if step == 256 else len(values), len(scenes.bands), -1)
+            sums.append(rows.sum(2))
+            squares.append((rows**2).sum(2))
+        total = total + np.concatenate(sums).sum(0)
+        square = square + np.concatenate(squares).sum(0)
+    count = len(indices) * scenes.size[0] * scenes.size[1]
     mean = total / count
     std = np.sqrt(np.maximum(square / count - mean**2, 0))
     if (std < 1e-12).any():

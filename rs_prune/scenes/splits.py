@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,11 @@ def content_digests(scenes: Scenes) -> tuple[str, ...]:
     def digest(file: str) -> str:
         return hashlib.sha256((scenes.root / file).read_bytes()).hexdigest()
 
+    def some(start: int) -> list[str]:
+        return [digest(file) for file in scenes.files[start : start + 64]]
+
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        return tuple(pool.map(digest, scenes.files))
+        return tuple(chain.from_iterable(pool.map(some, range(0, len(scenes.files), 64))))
 
 
 def units(scenes: Scenes, digests: Sequence[str], pixels: NDArray[np.generic]) -> tuple[str, ...]:
@@ -53,6 +57,11 @@ def units(scenes: Scenes, digests: Sequence[str], pixels: NDArray[np.generic]) -
     """
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         looks = list(pool.map(lambda image: pixel_digest(pixels[image]), range(len(digests))))
+    return grouped(scenes, digests, looks)
+
+
+def grouped(scenes: Scenes, digests: Sequence[str], looks: Sequence[str]) -> tuple[str, ...]:
+    """The units, from what each image looks like at the set's size: equal for equal pixels; see `units`."""
     alike: dict[str, dict[str, int]] = defaultdict(dict)
     for index, (look, digest) in enumerate(zip(looks, digests, strict=True)):
         alike[look].setdefault(digest, index)

@@ -5,7 +5,11 @@ So a resumed run augments as the undisturbed one would, and the order of the bat
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 _MASK = (1 << 63) - 1
@@ -36,6 +40,32 @@ def dihedral(images: Tensor, draw: Tensor, *, flips: bool, rotations: bool) -> T
     if not square:
         turns = turns // 2 * 2
     mirror = (draw // 4) % 2 if flips else torch.zeros_like(draw)
+    if images.device.type == "cpu":
+        return torch.from_numpy(_one_by_one(images.numpy(), (turns + 4 * mirror).tolist()))
+    return _by_symmetry(images, turns, mirror)
+
+
+def _one_by_one(images: NDArray[Any], codes: list[int]) -> NDArray[Any]:
+    """One copy an image, out of a view of it: on a CPU several times faster than PyTorch's copies of views."""
+    turned = (
+        [np.rot90(images, turn, (2, 3)) for turn in range(4)]
+        if images.shape[2] == images.shape[3]
+        else [
+            images,
+            images,
+            images[:, :, ::-1, ::-1],
+            images,
+        ]
+    )
+    views = turned + [view[..., ::-1] for view in turned]
+    out = np.empty_like(images)
+    for place, code in enumerate(codes):
+        out[place] = views[code][place]
+    return out
+
+
+def _by_symmetry(images: Tensor, turns: Tensor, mirror: Tensor) -> Tensor:
+    """All images of one symmetry at once: few launches on a GPU."""
     out = images.clone()
     for turn in range(4):
         for flip in range(2):

@@ -80,7 +80,10 @@ class BatchSeed(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        torch.manual_seed(int(draws(self.seed, trainer.current_epoch, torch.tensor([batch_idx]))))
+        number = int(draws(self.seed, trainer.current_epoch, torch.tensor([batch_idx])))
+        torch.default_generator.manual_seed(number)  # torch.manual_seed keeps a traceback for each absent device
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.manual_seed_all(number)
 
 
 class ShareMachine(pl.Callback):

@@ -1,8 +1,14 @@
-"""Scenes as Lightning and everything else takes them: in batches, normalised, from memory."""
+"""Scenes as Lightning and everything else takes them: in batches, normalised.
+
+A mapped array needs no workers: taking a batch out of it is a copy. Scenes that are decoded on demand are decoded in
+threads, two batches ahead of the trainer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,21 +16,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Sampler
 
 from rs_prune.contracts import Batch, Device, Scenes, Split
 from rs_prune.scenes.bands import scaled
+from rs_prune.scenes.pixels import Images, Streamed
 from rs_prune.training.augment import dihedral, draws
 
 EVAL_BATCH = 256
+AHEAD = 2
+"""Batches that are decoded ahead of the one in use."""
 
 
 class SceneData(pl.LightningDataModule):
-    """Decoded scenes with their split.
+    """Scenes with their split.
 
     Args:
         scenes: The set.
-        pixels: (N, C, H, W) decoded scenes.
+        pixels: (N, C, H, W) scenes, decoded or decoded on demand.
         parts: The split.
         mean: Per band, after scaling.
         std: Per band, after scaling.
@@ -39,7 +48,7 @@ class SceneData(pl.LightningDataModule):
         self,
         *,
         scenes: Scenes,
-        pixels: NDArray[np.generic],
+        pixels: Images,
         parts: Split,
         mean: Sequence[float],
         std: Sequence[float],
@@ -75,11 +84,11 @@ class SceneData(pl.LightningDataModule):
         """Batches of one training epoch."""
         return len(_EpochBatches(self.parts.train, self.batch_size, self.seed))
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(_EpochBatches(self.parts.train, self.batch_size, self.seed))
+    def train_dataloader(self) -> _Batches:
+        return _Batches(self._set, _EpochBatches(self.parts.train, self.batch_size, self.seed))
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(_Chunks(self.parts.val))
+    def val_dataloader(self) -> _Batches:
+        return _Batches(self._set, _Chunks(self.parts.val))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         trainer = self.trainer
@@ -91,9 +100,8 @@ class SceneData(pl.LightningDataModule):
         indices = np.array(getattr(self.parts, part))
         if limit is not None and limit < len(indices):
             indices = np.sort(_permutation(indices, self.seed, epoch=-1)[:limit])
-        for chunk in _Chunks(indices.tolist()):
-            batch = {name: value.to(device) for name, value in self._set[chunk].items()}
-            yield self._prepare(batch, None)
+        for batch in _Batches(self._set, _Chunks(indices.tolist())):
+            yield self._prepare({name: value.to(device) for name, value in batch.items()}, None)
 
     def _prepare(self, batch: Batch, epoch: int | None) -> Batch:
         image = batch["image"]
@@ -106,23 +114,53 @@ class SceneData(pl.LightningDataModule):
         image = scaled(self.scenes, image).sub_(mean).div_(std)
         return {**batch, "image": image.contiguous(memory_format=torch.channels_last)}
 
-    def _loader(self, sampler: Sampler[list[int]]) -> DataLoader[Batch]:
-        return DataLoader(self._set, sampler=sampler, batch_size=None)
 
-
-class _Scenes(Dataset[Batch]):
+class _Scenes:
     """Takes a list of indices and gives a whole batch: nothing is collated image by image."""
 
-    def __init__(self, pixels: NDArray[np.generic], labels: NDArray[np.int64]) -> None:
+    def __init__(self, pixels: Images, labels: NDArray[np.int64]) -> None:
         self.pixels = pixels
         self.labels = torch.from_numpy(labels)
 
-    def __getitem__(self, indices: Any) -> Batch:
+    def __getitem__(self, indices: Sequence[int]) -> Batch:
         index = torch.as_tensor(indices)
         pixels = self.pixels[index.numpy()]
         if pixels.dtype != np.uint8:
             pixels = pixels.astype(np.float32)
         return {"image": torch.from_numpy(pixels), "label": self.labels[index], "index": index}
+
+
+class _Batches:
+    """What Lightning takes for a data loader: the batches of a sampler, in its order."""
+
+    batch_sampler = None  # it asks for one
+
+    def __init__(self, scenes: _Scenes, sampler: _Chunks | _EpochBatches) -> None:
+        self.scenes = scenes
+        self.sampler = sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if isinstance(self.scenes.pixels, Streamed):
+            return _ahead(self.scenes.__getitem__, self.sampler)
+        return map(self.scenes.__getitem__, self.sampler)
+
+
+def _ahead(make: Callable[[list[int]], Batch], chunks: Iterable[list[int]]) -> Iterator[Batch]:
+    """Makes batches in order in a thread, at most `AHEAD` before they are taken."""
+    waiting: deque[Future[Batch]] = deque()
+    worker = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    try:
+        for chunk in chunks:
+            waiting.append(worker.submit(make, chunk))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        worker.shutdown(cancel_futures=True)
 
 
 class _Chunks(Sampler[list[int]]):

@@ -53,12 +53,16 @@ class Classifier(pl.LightningModule):
         self.total_steps = total_steps
         self.warmup = warmup
         self.lr_steps = lr_steps
-        self.train_accuracy = MulticlassAccuracy(classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(classes, average="micro")
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.net(images)
         return logits
+
+    def on_train_epoch_start(self) -> None:
+        self.seen = 0
+        self.loss_sum = torch.zeros((), device=self.device)
+        self.right = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         logits = self(batch["image"])
@@ -68,10 +72,13 @@ class Classifier(pl.LightningModule):
                 f"training: the loss became {loss.item()} in epoch {self.current_epoch + 1}; the last good checkpoint "
                 "is kept; a smaller optimizer.lr is the usual way out"
             )
-        self.train_accuracy(logits, batch["label"])
         count = len(batch["label"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=count)
-        self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, batch_size=count)
+        self.seen += count
+        self.loss_sum = self.loss_sum + loss.detach().float() * count
+        self.right = self.right + (logits.detach().argmax(1) == batch["label"]).sum()
+        if self.trainer.is_last_batch:  # a log every step would cost a small net a few per cent of its time
+            self.log("train/loss", self.loss_sum / self.seen, on_step=False, on_epoch=True, batch_size=1)
+            self.log("train/accuracy", self.right.float() / self.seen, on_step=False, on_epoch=True, batch_size=1)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

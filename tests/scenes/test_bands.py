@@ -210,7 +210,7 @@ def test_the_scale_of_a_folder_can_be_declared(tree):
 
 def test_statistics_are_those_of_numpy_in_double_precision():
     pixels = np.random.default_rng(1).integers(0, 9000, (300, 4, 4, 4)).astype(np.uint16)
-    mean, _ = statistics(pixels, range(300), scenes(scale=1e-4))
+    mean, _ = statistics(scenes(scale=1e-4), pixels, range(300))
     total = sum((pixels[n : n + 256].astype(np.float64) * 1e-4).sum((0, 2, 3)) for n in (0, 256))
     assert mean == tuple((total / (300 * 16)).tolist())  # to the last bit: fingerprints hold them
 

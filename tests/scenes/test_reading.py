@@ -66,17 +66,33 @@ def test_resizing_keeps_type_and_range():
     assert resize(pixels, (40, 60)) is pixels
 
 
-def some_scenes(bands, scale):
+def of_bands(bands, size, scale):
+    names = tuple(f"band{number + 1}" for number in range(bands))
     return Scenes(
-        name="some", root=Path(), files=(), labels=(), classes=(), size=(4, 4), scale=scale, mean=None, std=None,
-        bands=tuple(f"b{n + 1}" for n in range(bands)),
+        name="none", root=Path("nowhere"), files=(), labels=(), classes=("a",), bands=names, size=(size, size),
+        scale=scale, mean=None, std=None,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [4, 7, 33])
+@pytest.mark.parametrize("bands", [1, 2, 3, 13])
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+def test_statistics_have_the_bits_of_sums_over_whole_chunks(bands, size, kind):
+    pixels = np.random.default_rng(bands).integers(0, 250, (300, bands, size, size)).astype(kind)
+    total = square = 0.0
+    for chunk in (pixels[:256], pixels[256:]):
+        values = chunk.astype(np.float64) * (1 / 255)
+        total, square = total + values.sum((0, 2, 3)), square + (values**2).sum((0, 2, 3))
+    count = 300 * size * size
+    mean, std = statistics(of_bands(bands, size, 1 / 255), pixels, range(300))
+    assert mean == tuple((total / count).tolist())
+    assert std == tuple(np.sqrt(square / count - (total / count) ** 2).tolist())
 
 
 def test_statistics_are_those_of_numpy_on_the_chosen_images():
     pixels = np.random.default_rng(1).integers(0, 255, (700, 3, 4, 4)).astype(np.uint8)
     chosen = list(range(0, 700, 2))
-    mean, std = statistics(pixels, chosen, some_scenes(3, 1 / 255))
+    mean, std = statistics(of_bands(3, 4, 1 / 255), pixels, chosen)
     values = pixels[chosen].astype(float) / 255
     assert np.allclose(mean, values.mean((0, 2, 3)))
     assert np.allclose(std, values.std((0, 2, 3)))
@@ -85,8 +101,8 @@ def test_statistics_are_those_of_numpy_on_the_chosen_images():
 def test_a_constant_band_is_refused():
     pixels = np.random.default_rng(1).integers(0, 255, (4, 2, 4, 4)).astype(np.uint8)
     pixels[:, 1] = 7
-    with pytest.raises(RsPruneError, match="band b2"):
-        statistics(pixels, range(4), some_scenes(2, 1.0))
+    with pytest.raises(RsPruneError, match="band band2"):
+        statistics(of_bands(2, 4, 1.0), pixels, range(4))
 
 
 def test_a_multiband_folder_is_discovered(tmp_path):
@@ -126,6 +142,6 @@ def test_declared_statistics_of_eurosat_are_those_of_its_training_part(real_data
         seed=0,
         cache=tmp_path,
     )  # fmt: skip
-    mean, std = statistics(loaded.pixels, loaded.parts.train, loaded.scenes)
+    mean, std = statistics(loaded.scenes, loaded.pixels, loaded.parts.train)
     assert np.allclose(mean, EuroSAT.mean, atol=1e-4)
     assert np.allclose(std, EuroSAT.std, atol=1e-4)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rs_prune.training.augment import dihedral, draws
+from rs_prune.training.augment import _by_symmetry, dihedral, draws
 
 WORD = (1 << 64) - 1
 
@@ -71,6 +71,16 @@ def test_an_oblong_scene_keeps_its_shape() -> None:
     known = {np.ascontiguousarray(got).tobytes(): n for n, got in enumerate(symmetries(image.numpy())) if n % 2 == 0}
     assert len(known) == 4
     assert {known[got.tobytes()] for got in out.numpy()} == {0, 2, 4, 6}
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 6), (2, 3, 5)])
+def test_the_ways_of_a_cpu_and_of_a_gpu_give_the_same(shape: tuple[int, int, int]) -> None:
+    images, draw = torch.randn(40, *shape), torch.randint(0, 1 << 40, (40,))
+    turns, mirror = draw % 4, (draw // 4) % 2
+    if shape[1] != shape[2]:
+        turns = turns // 2 * 2
+    got = dihedral(images, draw, flips=True, rotations=True)
+    assert torch.equal(_by_symmetry(images, turns, mirror), got)
 
 
 def splitmix64(state: int) -> int:
