@@ -39,6 +39,10 @@ class Scenes:
         mean: Mean per band after scaling; None: computed once on the training part.
         std: Standard deviation per band after scaling; None like `mean`.
         on_error: `raise` or `skip`: what to do with a file that cannot be read.
+        stored: Names of the bands that each file holds, in its order; empty: they are `bands`.
+        reads: Positions in the file of the bands that are read, in this order; empty: all.
+        channels: What each of `bands` is, as positions among those read: (a,) that band, (a, b) their normalised
+            difference (a - b) / (a + b). Empty: what is read, as it is.
         parts: `train`, `val` or `test` for each file, where the set brings lists along.
     """
 
@@ -53,6 +57,9 @@ class Scenes:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     on_error: str = "raise"
+    stored: tuple[str, ...] = ()
+    reads: tuple[int, ...] = ()
+    channels: tuple[tuple[int, ...], ...] = ()
     parts: Mapping[str, str] | None = None
 
 
@@ -211,17 +218,34 @@ class MaskWeights:
         return {"edit": "MaskWeights", **asdict(self)}
 
 
-Edit = RemoveChannels | RemoveBlock | MaskWeights
+@dataclass(frozen=True)
+class RemoveBands:
+    """Take input bands out of `layer`, the convolution that reads them.
+
+    Attributes:
+        layer: The convolution.
+        bands: Positions among the bands that the net reads before the cut.
+    """
+
+    layer: str
+    bands: tuple[int, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"edit": "RemoveBands", **asdict(self)}
+
+
+Edit = RemoveChannels | RemoveBlock | MaskWeights | RemoveBands
 """A typed, replayable change of a net."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a net takes: multiply-adds of one image, parameters, and channels over all groups."""
+    """What a net takes: multiply-adds of one image, parameters, channels over all groups, and bands that it reads."""
 
     macs: int
     params: int
     channels: int
+    bands: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -333,6 +357,8 @@ class Granularity(Protocol):
     """What is removed: makes the plan that leaves `keep` of `dense`.
 
     One that ranks single weights has `ranks_weights = True`: criteria then measure every convolution and linear layer.
+    One that ranks input bands has `ranks_bands = True`: the evidence then speaks of them alone, as those of a layer
+    `input`.
     """
 
     def __call__(self, sight: Sight) -> Plan: ...
@@ -351,7 +377,10 @@ class Scope(Protocol):
 
 
 class Budget(Protocol):
-    """Which cost is limited, and the share of the bare dense net's that stays."""
+    """Which cost is limited, and the share of the bare dense net's that stays.
+
+    One that counts bands has a method `of(bands)`, which gives the budget of a net that reads these; it alone is used.
+    """
 
     keep: float
 
@@ -437,6 +466,7 @@ class Record:
         checks: `mask_error` (max abs difference of logits; None where only weights were masked), `mean_gate_error`
             (relative).
         plans: The plans in the order of their removal.
+        bands: Where bands were removed: `dense` and `kept`, their names.
         split: Sizes of the parts, digest of the lists, duplicates found.
         training: Curves of the fits: lists of {"epoch", "loss", "val_accuracy", …}; training MACs (`dense`: 0 where the
             schedule started from scratch).
@@ -458,6 +488,7 @@ class Record:
     latency: dict[str, dict[str, float]] = field(default_factory=dict)
     checks: dict[str, float | None] = field(default_factory=dict)
     plans: list[dict[str, Any]] = field(default_factory=list)
+    bands: dict[str, list[str]] = field(default_factory=dict)
     split: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     times: dict[str, float] = field(default_factory=dict)

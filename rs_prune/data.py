@@ -66,7 +66,8 @@ def _summary(
 ) -> dict[str, Any]:
     """Everything that summary.json holds."""
     count = found[0].shape[0]
-    bands = list(scenes.bands) if len(scenes.bands) == count else [f"band{n + 1}" for n in range(count)]
+    names = scenes.stored or scenes.bands  # the files are shown whole, whatever bands are chosen
+    bands = list(names) if len(names) == count else [f"band{n + 1}" for n in range(count)]
     classes: dict[str, dict[str, int]] = {
         name: {"images": scenes.labels.count(label)} for label, name in enumerate(scenes.classes)
     }
@@ -99,7 +100,7 @@ def _summary(
         "crs": _counts(one.crs or "none" for one in readable),
         "range": {name: [low[n].item(), high[n].item()] for n, name in enumerate(bands)},
         "scale": scenes.scale,
-        "declared": {"mean": scenes.mean, "std": scenes.std} if scenes.mean else None,
+        "declared": {"mean": scenes.mean, "std": scenes.std} if scenes.mean and not scenes.channels else None,
         "statistics": statistics,
         "duplicates": sorted(files for files in alike.values() if len(files) > 1),
         "corrupt": {one.file: one.error for one in seen if one.error and not one.empty},

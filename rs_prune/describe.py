@@ -9,11 +9,14 @@ from torch import Tensor, nn
 from rs_prune.contracts import Record
 from rs_prune.deploy.artifact import compressed_mb, size_mb
 from rs_prune.job import Job
+from rs_prune.pruning.bands import kept_bands
 from rs_prune.pruning.cost import filters, measure, sparse
 from rs_prune.pruning.graph import trace
 from rs_prune.results import provenance
 from rs_prune.results.records import UNRECORDED
+from rs_prune.scenes.bands import made_of
 from rs_prune.scenes.splits import PARTS, folder, write_lists
+from rs_prune.training.bands import data_for
 from rs_prune.training.fit import close
 
 
@@ -41,6 +44,7 @@ def costs(net: nn.Module, example: Tensor) -> dict[str, float]:
         "macs": macs,
         "params": params,
         "channels": sum(map(filters, trace(net, example).groups)),
+        "bands": example.shape[1],
         "size_mb": size_mb(net),
         "nonzero": nonzero,
         "sparse_macs": sparse_macs,
@@ -50,7 +54,8 @@ def costs(net: nn.Module, example: Tensor) -> dict[str, float]:
 
 def training_macs(job: Job, net: nn.Module, epochs: int) -> int:
     """Multiply-adds of training a bare net; a backward pass counts as two forward passes, masked weights as others."""
-    return 3 * len(job.data.parts.train) * epochs * measure(net.cpu(), job.data.example())[0]
+    example = data_for(net, job.data).example()
+    return 3 * len(job.data.parts.train) * epochs * measure(net.cpu(), example)[0]
 
 
 def split_facts(job: Job) -> dict[str, Any]:
@@ -66,16 +71,27 @@ def split_facts(job: Job) -> dict[str, Any]:
     }
 
 
-def card(job: Job, plans: list[dict[str, Any]]) -> dict[str, Any]:
-    loaded = job.loaded
+def band_facts(job: Job, net: nn.Module) -> dict[str, list[str]]:
+    """The bands that a net was made for and those that it still reads; nothing where it lost none."""
+    if kept_bands(net) is None:
+        return {}
+    return {"dense": list(job.loaded.scenes.bands), "kept": list(data_for(net, job.data).scenes.bands)}
+
+
+def card(job: Job, net: nn.Module, plans: list[dict[str, Any]]) -> dict[str, Any]:
+    loaded, data = job.loaded, data_for(net, job.data)
+    facts = band_facts(job, net)
+    indices = made_of(data.scenes)
     return {
         "model": {"name": job.model.name, "kwargs": job.model.kwargs},
         "classes": list(loaded.scenes.classes),
-        "bands": list(loaded.scenes.bands),
+        "bands": list(data.scenes.bands),
+        **({"dense_bands": facts["dense"]} if facts else {}),
+        **({"indices": indices} if indices else {}),
         "size": list(loaded.scenes.size),
         "scale": loaded.scenes.scale,
-        "mean": list(loaded.mean),
-        "std": list(loaded.std),
+        "mean": list(data.mean),
+        "std": list(data.std),
         "plans": plans,
         "record": job.cell_id,
     }

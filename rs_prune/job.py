@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +18,9 @@ from torch import nn
 from rs_prune.build import build
 from rs_prune.contracts import Attention, Budget, Criterion, Dataset, Granularity, Schedule, Scope
 from rs_prune.errors import RsPruneError
+from rs_prune.pruning.bands import stem
 from rs_prune.pruning.cost import CostModel
-from rs_prune.pruning.gate import attach, bare
+from rs_prune.pruning.gate import attach, attach_input, bare
 from rs_prune.pruning.graph import trace
 from rs_prune.results.store import Store, digest, writable
 from rs_prune.scenes.load import Loaded, load
@@ -70,7 +72,7 @@ class Job:
         self.criterion: Criterion = build(cfg.criterion, "criterion")
         self.granularity: Granularity = build(cfg.granularity, "granularity")
         self.scope: Scope = build(cfg.scope, "scope")
-        self.budget: Budget = build(cfg.budget, "budget")
+        self._budget: Budget = build(cfg.budget, "budget")
         self.schedule: Schedule = build(cfg.schedule, "schedule")
 
     @cached_property
@@ -106,6 +108,12 @@ class Job:
         )
 
     @cached_property
+    def budget(self) -> Budget:
+        """The budget; one that counts bands has been told which there are."""
+        told: Callable[..., Budget] | None = getattr(self._budget, "of", None)
+        return told(self.data.scenes.bands) if told else self._budget
+
+    @cached_property
     def dense_cost(self) -> int:
         """The bare dense net's cost in the budget's unit."""
         net, example = self.bare_net(), self.data.example()
@@ -114,8 +122,7 @@ class Job:
     @cached_property
     def dense_id(self) -> str:
         """Digest of everything the trained dense net depends on."""
-        identity = {key: self.plain[key] for key in DENSE_KEYS}
-        identity |= {key: self.plain[key] for key in LATER_KEYS if self.plain[key] is not None}
+        identity = dense_identity(self.plain)
         identity |= {"data": self.loaded.fingerprint, "precision": self.plain["trainer"].get("precision")}
         return digest([RESULTS_VERSION, identity])
 
@@ -152,7 +159,11 @@ class Job:
             self.cfg.attach.shortcuts or getattr(self.attention, "shortcuts", False)
         )
         torch.manual_seed(self.cfg.seed + 1)
-        attach(net, places, self.attention)
+        only, layer = self.cfg.attach.input == "only", stem(net, self.data.example()) if self.cfg.attach.input else None
+        if not only:
+            attach(net, places, self.attention)
+        if layer is not None:
+            attach_input(net, layer, self.attention)
         return net
 
     def callbacks(self, net: nn.Module) -> list[Callback]:
@@ -214,6 +225,8 @@ class Job:
         ):
             if not isinstance(cfg[key], int) or isinstance(cfg[key], bool) or cfg[key] < least:
                 raise RsPruneError(f"{key}={cfg[key]}: must be a whole number of at least {least}")
+        if cfg.attach.input not in (False, True, "only"):
+            raise RsPruneError(f"attach.input={cfg.attach.input}: must be false, true or only")
         if not isinstance(cfg.cache_gb, (int, float)) or isinstance(cfg.cache_gb, bool) or not cfg.cache_gb >= 0:
             raise RsPruneError(f"cache_gb={cfg.cache_gb}: must be a number of GB, 0 for no decoded scenes on disk")
         if cfg.selection not in ("val", "last", AS_PUBLISHED):
@@ -228,6 +241,18 @@ class Job:
             raise RsPruneError(f"lr_steps={steps}: must be shares between 0 and 1, as in [0.5,0.75], or null")
         if cfg.limit is not None and cfg.limit < 1:
             raise RsPruneError(f"limit={cfg.limit}: must be at least 1, or null for all images")
+
+
+def dense_identity(plain: dict[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that a dense net depends on.
+
+    Keys that came after records had been made count only where they say something new, so that those stay valid.
+    """
+    identity = {key: plain[key] for key in DENSE_KEYS}
+    identity |= {key: plain[key] for key in LATER_KEYS if plain[key] is not None}
+    if not plain["attach"].get("input", False):
+        identity["attach"] = {key: value for key, value in plain["attach"].items() if key != "input"}
+    return identity
 
 
 def _device(accelerator: str) -> torch.device:

@@ -1,7 +1,8 @@
-"""Read the records of finished runs into tables and figures."""
+"""Read the records of finished runs into tables, figures and a page."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,48 +11,85 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from rs_prune.build import build
-from rs_prune.errors import RsPruneError
+from rs_prune.errors import DoesNotApply, RsPruneError
 from rs_prune.results import records
+from rs_prune.results.classes import table as per_class
+from rs_prune.results.paper import nothing, read_paper
 from rs_prune.results.show import print_skipped, print_table
 from rs_prune.results.stats import summarise
 
 
 def main(cfg: DictConfig) -> None:
-    """Write every table and figure of the config; print the table, what was skipped, and the paths."""
+    """Write every table, figure and page of the config; print the table, what was skipped, and the paths."""
     console = Console(quiet=cfg.quiet)
-    runs, skipped = _read(cfg)
+    found = [] if cfg.runs is not None else records.load(Path(cfg.out) / "records")
+    runs = records.runs(found) if cfg.runs is None else records.read(Path(cfg.runs))
+    skipped = records.skipped(found)
+    paper = nothing() if cfg.paper is None else read_paper(Path(cfg.paper))
     print_skipped(console, skipped)
     if runs.empty:
         raise RsPruneError(
             f"{cfg.runs or Path(cfg.out) / 'records'}: no finished run to report ({len(skipped)} skipped); "
             f"first do: rs-prune run out={cfg.out}"
         )
-    summary = summarise(runs)
     print_table(console, runs)
-    paths = [
-        path
-        for kind in ("table", "figure")
-        for name, node in (cfg.get(kind) or {}).items()
-        for path in build(node, f"{kind}.{name}")(summary=summary, runs=runs, folder=Path(cfg.report))
-    ]
+    paths = documents(cfg, console, runs, found, paper, _command(cfg))
+    if str((cfg.get("logger") or {}).get("_target_", "")).endswith("WandbLogger"):
+        tables = {"table": summarise(runs), "runs": runs, "per_class": per_class(found), "paper": paper}
+        _send(build(cfg.logger, "logger", job_type="report", name="report"), tables, paths)
+
+
+def documents(
+    cfg: DictConfig,
+    console: Console,
+    runs: pd.DataFrame,
+    found: list[dict[str, Any]],
+    paper: pd.DataFrame,
+    command: str,
+    passes: type[RsPruneError] = DoesNotApply,
+) -> list[Path]:
+    """Writes every table, figure and page of the config, and prints their paths; says which have nothing to show.
+
+    Args:
+        cfg: With `table`, `figure`, `page` and the folder `report`.
+        console: Where paths are printed.
+        runs: One row a run.
+        found: The records they come from, where there are any.
+        paper: A paper's printed numbers.
+        command: What gives the same documents again.
+        passes: An error of this kind costs its document alone.
+    """
+    given = {"summary": summarise(runs), "runs": runs, "folder": Path(cfg.report)}
+    further = {"records": found, "paper": paper, "command": command}
+    paths = []
+    for kind, values in (("table", given), ("figure", given), ("page", given | further)):
+        for name, node in (cfg.get(kind) or {}).items():
+            try:
+                paths += build(node, f"{kind}.{name}")(**values)
+            except passes as reason:
+                console.print(f"{kind} {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
     for path in paths:
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
-    if str((cfg.get("logger") or {}).get("_target_", "")).endswith("WandbLogger"):
-        _send(build(cfg.logger, "logger", job_type="report", name="report"), summary, paths)
+    return paths
 
 
-def _read(cfg: DictConfig) -> tuple[pd.DataFrame, list[tuple[str, dict[str, Any]]]]:
-    if cfg.runs is not None:
-        return records.read(Path(cfg.runs)), []
-    found = records.load(Path(cfg.out) / "records")
-    return records.runs(found), records.skipped(found)
+def _command(cfg: DictConfig) -> str:
+    """What gives the same report again."""
+    source = "out" if cfg.runs is None else "runs"
+    keys = [key for key in (source, "paper", "report") if cfg[key] is not None]
+    return shlex.join(["rs-prune", "report", *(f"{key}={cfg[key]}" for key in keys)])
 
 
-def _send(logger: Any, summary: pd.DataFrame, paths: list[Path]) -> None:
-    """The summary as a table and every PNG as an image, in one Weights & Biases run."""
+def _send(logger: Any, tables: dict[str, pd.DataFrame], paths: list[Path]) -> None:
+    """Every table that has rows, every PNG and every page, in one Weights & Biases run."""
     import wandb
 
-    rows = [[None if pd.isna(cell) else cell for cell in row] for row in summary.astype(object).to_numpy()]
-    images = {path.stem: wandb.Image(str(path)) for path in paths if path.suffix == ".png"}
-    logger.experiment.log({"table": wandb.Table(columns=list(summary), data=rows), **images})
+    sent: dict[str, Any] = {}
+    for name, table in tables.items():
+        rows = [[None if pd.isna(cell) else cell for cell in row] for row in table.astype(object).to_numpy()]
+        if rows:
+            sent[name] = wandb.Table(columns=list(table), data=rows)
+    sent |= {path.stem: wandb.Image(str(path)) for path in paths if path.suffix == ".png"}
+    sent |= {path.stem: wandb.Html(str(path), inject=False) for path in paths if path.suffix == ".html"}
+    logger.experiment.log(sent)
     logger.experiment.finish()

@@ -8,14 +8,13 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from rs_prune.build import build
 from rs_prune.cli import runs_of
 from rs_prune.errors import RsPruneError
+from rs_prune.report import documents
 from rs_prune.results import records
-from rs_prune.results.beside import beside, print_beside, read_paper, write_beside
+from rs_prune.results.beside import beside, print_beside, printed_numbers, write_beside
 from rs_prune.results.files import write
 from rs_prune.results.show import print_skipped, print_table
-from rs_prune.results.stats import summarise
 from rs_prune.sweep import Arm, arms, wandb_sweep
 
 
@@ -40,16 +39,20 @@ def main(cfg: DictConfig) -> None:
         raise RsPruneError(f"experiment={cfg.item}: no run was finished; {failures[0] if failures else 'all skipped'}")
     print_skipped(console, records.skipped(everything))
     print_table(console, runs)
-    paper = read_paper(cfg.item)
+    paper = printed_numbers(cfg.item)
     table = beside(paper, {name: records.runs(some) for name, some in found.items()})
     print_beside(console, table)
-    folder = Path(cfg.report)
-    paths = [*write_beside(table, folder)]
-    for kind in ("table", "figure"):
-        for name, node in (cfg.get(kind) or {}).items():
-            paths += build(node, f"{kind}.{name}")(summary=summarise(runs), runs=runs, folder=folder)
-    for path in paths:
+    for path in write_beside(table, Path(cfg.report)):
         console.print(str(path), markup=False)
+    documents(
+        cfg,
+        console,
+        runs,
+        everything,
+        paper,
+        f"rs-prune reproduce experiment={cfg.item} scale={cfg.scale}",
+        RsPruneError,
+    )
     for line in cfg.differs:
         console.print(f"Differs from the paper: {line}", markup=False)
     if failures:

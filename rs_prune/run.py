@@ -16,13 +16,15 @@ from torch import nn
 from rs_prune.contracts import Record
 from rs_prune.deploy.artifact import WEIGHTS, save_net, save_weights
 from rs_prune.deploy.latency import measure_latency
-from rs_prune.describe import blank_record, card, costs, publish, split_facts, training_macs
+from rs_prune.describe import band_facts, blank_record, card, costs, publish, split_facts, training_macs
 from rs_prune.errors import DoesNotApply
 from rs_prune.job import Job
 from rs_prune.pruning.gate import bare, observe
 from rs_prune.pruning.masking import bake
+from rs_prune.results.predictions import PREDICTIONS
 from rs_prune.results.store import read_json, write_json
 from rs_prune.steps import Notes, accuracies, dense_facts, verbs
+from rs_prune.training.bands import data_for
 from rs_prune.training.callbacks import EARLY
 from rs_prune.training.fit import fit
 
@@ -64,23 +66,26 @@ def prune(job: Job) -> Record:
     record.plans = notes.plans
     record.cost = {
         "dense": costs(plain, job.data.example()),
-        "pruned": costs(small, job.data.example()),
+        "pruned": costs(small, data_for(small, job.data).example()),
         "predicted": notes.plans[-1]["predicted"],
     }
     with notes.clock("measure"):
-        final, final_classes = accuracies(job, small)
+        beside = job.store.dense_folder(job.dense_id) / PREDICTIONS if "dense" in dense["accuracy"] else None
+        final, final_classes = accuracies(job, small, job.store.predictions_path(job.cell_id), beside)
         timing = {key: job.plain["latency"][key] for key in ("batch", "threads", "seconds")}
         for name, model in (("dense", plain), ("pruned", small)):
-            record.latency[name] = measure_latency(model.to(job.device), job.data.example(job.device), **timing)
+            example = data_for(model, job.data).example(job.device)
+            record.latency[name] = measure_latency(model.to(job.device), example, **timing)
     record.accuracy = {**dense["accuracy"], **notes.accuracy, "final": final}
     record.per_class = {"dense": dense["per_class"], "final": final_classes}
     record.checks = {"mask_error": notes.mask_error, "mean_gate_error": dense["mean_gate_error"]}
     record.split = split_facts(job)
+    record.bands = band_facts(job, small)
     spent = {"dense": training_macs(job, plain, job.cfg.epochs) if start is net else 0, "finetune": notes.training_macs}
     record.training = {"dense": dense["history"], "finetune": notes.history, "macs": spent}
     record.times = notes.times
     publish(job, record)
-    save_net(small, job.store.net_folder(job.cell_id), card(job, notes.plans))
+    save_net(small, job.store.net_folder(job.cell_id), card(job, small, notes.plans))
     return record
 
 
@@ -108,7 +113,8 @@ def dense_net(job: Job) -> tuple[nn.Module, dict[str, Any]]:
                 (folder / "work" / EARLY).replace(folder / EARLY)
             seconds = time.monotonic() - started
             observed = job.cfg.observe.images
-            facts = {"history": history, "seconds": seconds, "observed": observed, **dense_facts(job, net)}
+            measured = dense_facts(job, net, folder / PREDICTIONS)
+            facts = {"history": history, "seconds": seconds, "observed": observed, **measured}
             write_json(folder / "dense.json", facts)
             shutil.rmtree(folder / "work", ignore_errors=True)
         facts = read_json(folder / "dense.json")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,19 @@ from rs_prune.contracts import Batch, Criterion, Edit, MaskWeights, Plan, Sight,
 from rs_prune.describe import training_macs
 from rs_prune.errors import DoesNotApply, RsPruneError
 from rs_prune.job import Job
+from rs_prune.pruning.bands import band_evidence, stem
 from rs_prune.pruning.cost import CostModel, measure, sparse
-from rs_prune.pruning.gate import bare, detach, gates, observe
+from rs_prune.pruning.gate import INPUT, bare, detach, gates, observe
 from rs_prune.pruning.graph import Graph, trace
 from rs_prune.pruning.masking import bake, hold, masked_channels, masked_weights
 from rs_prune.pruning.scores import evidence
 from rs_prune.pruning.surgery import mask_error, remove
 from rs_prune.pruning.weights import weight_layers
+from rs_prune.results import predictions
 from rs_prune.results.provenance import Clock
+from rs_prune.training.bands import batch_for, data_for
 from rs_prune.training.callbacks import EARLY
-from rs_prune.training.fit import evaluate, fit, recalibrate
+from rs_prune.training.fit import evaluate, fit, predict, recalibrate, score
 
 
 @dataclass(kw_only=True)
@@ -62,27 +66,38 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
     _refuse_idle_choices(job, dense)
     teacher = copy.deepcopy(dense).eval() if getattr(loss, "teacher", False) else None
 
-    def images(count: int | None) -> Iterator[Batch]:
-        return iter([notes.batch]) if notes.rehearsal else data.batches("train", limit=count, device=device)
+    def images_for(net: nn.Module, count: int | None) -> Iterator[Batch]:
+        if notes.rehearsal:
+            return iter([batch_for(net, notes.batch)])
+        return data_for(net, data).batches("train", limit=count, device=device)
 
     def graph_of(net: nn.Module) -> tuple[nn.Module, Graph]:
         plain = bake(bare(net)).cpu()
-        return plain, trace(plain, data.example())
+        return plain, trace(plain, data_for(net, data).example())
 
     def plan(net: nn.Module, keep: float) -> Plan:
         with notes.clock("observe"):
-            count = observe(net.to(device), images(cfg.observe.images))
+            count = observe(net.to(device), images_for(net, cfg.observe.images))
             plain, graph = graph_of(net)
+            example = data_for(net, data).example()
             whole = getattr(job.granularity, "ranks_weights", False)
-            found = measured(job.criterion, net, graph, images, weight_layers(plain) if whole else ())
+            sites = {layer: layer for layer in weight_layers(plain) if whole} | graph.sites()
+            reader = stem(plain, example) if getattr(job.granularity, "ranks_bands", False) else None
+            if reader is not None:
+                sites = {INPUT: reader}
+            found = measured(job.criterion, net, sites, lambda count: images_for(net, count))
+            if reader is None:
+                known = evidence(net, graph, seed=cfg.seed, images=count, measured=found)
+            else:
+                known = band_evidence(net, reader, seed=cfg.seed, images=count, measured=found)
         with notes.clock("plan"):
             net.cpu()
             return job.granularity(
                 Sight(
                     net=plain,
                     graph=graph,
-                    cost=CostModel(plain, graph.groups, data.example(), graph.hidden),
-                    evidence=evidence(net, graph, seed=cfg.seed, images=count, measured=found),
+                    cost=CostModel(plain, graph.groups, example, graph.hidden),
+                    evidence=known,
                     criterion=job.criterion,
                     scope=job.scope,
                     budget=job.budget,
@@ -96,7 +111,7 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
     def mean_loss(net: nn.Module) -> float:
         total = seen = 0.0
         net = net.to(device).eval()
-        for batch in images(cfg.observe.images):
+        for batch in images_for(net, cfg.observe.images):
             total += float(F.cross_entropy(net(batch["image"]), batch["label"], reduction="sum"))
             seen += len(batch["label"])
         return total / seen
@@ -107,14 +122,14 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
             graph = graph_of(net)[1]
             if any(isinstance(edit, MaskWeights) for edit in plan.edits):
                 small = hold(net, plan, graph)
-                reached = sparse(bake(bare(small)), data.example())
+                reached = sparse(bake(bare(small)), data_for(small, data).example())
             else:
                 net = bake(net)
-                images = notes.batch["image"].cpu()
+                images = batch_for(net, notes.batch)["image"].cpu()
                 error = mask_error(detach(net), plan, graph.all, images, tolerance=cfg.mask_check.tolerance)
                 notes.mask_error = max(notes.mask_error or 0.0, error)
                 small = remove(net, plan, graph.all)
-                reached = measure(bare(small), data.example())
+                reached = measure(bare(small), data_for(small, data).example())
         if reached != (plan.predicted.macs, plan.predicted.params):
             raise RsPruneError("plan: the pruned net does not cost what was predicted; please report this net")
         notes.plans.append(plan.as_json())
@@ -142,7 +157,7 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
         if notes.rehearsal:
             return net
         if cfg.recalibrate.images and notes.plans:  # some schedules train before anything is removed
-            net = recalibrate(net, data, cfg.recalibrate.images, device)
+            net = recalibrate(net, data_for(net, data), cfg.recalibrate.images, device)
             notes.accuracy["recalibrated"], _ = accuracies(job, net)
         words = job.choices
         round_ = len(notes.history)
@@ -150,7 +165,7 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
             notes.history.append(
                 fit(
                     net,
-                    data,
+                    data_for(net, data),
                     epochs=epochs,
                     recipe=job.recipe(cfg.finetune.lr_factor if lr_factor is None else lr_factor, teacher=teacher),
                     folder=job.store.work_folder(job.cell_id) / f"fit{round_}",
@@ -160,14 +175,14 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
                 )
             )
         notes.training_macs += training_macs(job, bake(bare(net)), epochs)
-        observe(net.to(device), images(cfg.observe.images))  # a schedule may fold the gates next
+        observe(net.to(device), images_for(net, cfg.observe.images))  # a schedule may fold the gates next
         return net
 
     def early() -> nn.Module:
         net = job.fresh_net()
         if not notes.rehearsal:
             net.load_state_dict(load_file(job.store.dense_folder(job.dense_id) / EARLY), strict=True)
-        observe(net.to(device), images(cfg.observe.images))
+        observe(net.to(device), images_for(net, cfg.observe.images))
         return net
 
     return Verbs(
@@ -190,7 +205,19 @@ def _refuse_idle_choices(job: Job, dense: nn.Module) -> None:
         DoesNotApply: Naming both and what to choose.
     """
     scratch = bool(getattr(job.schedule, "scratch", False))
-    if getattr(job.recipe().loss, "teacher", False) and scratch:
+    teacher = getattr(job.recipe().loss, "teacher", False)
+    bands = bool(getattr(job.granularity, "ranks_bands", False))
+    if bands != hasattr(job.budget, "of"):
+        raise DoesNotApply(
+            f"granularity={job.choices['granularity']} budget={job.choices['budget']}: input bands are counted, and "
+            "nothing else is counted so; choose granularity=bands with budget=bands"
+        )
+    if bands and teacher:
+        raise DoesNotApply(
+            f"loss={job.choices['loss']} learns from the dense net, which reads bands that the pruned net does not; "
+            "choose loss=cross_entropy"
+        )
+    if teacher and scratch:
         raise DoesNotApply(
             f"loss={job.choices['loss']} learns from the trained dense net, and schedule={job.choices['schedule']} "
             "trains from scratch; choose loss=cross_entropy"
@@ -213,37 +240,49 @@ def _refuse_idle_choices(job: Job, dense: nn.Module) -> None:
 def measured(
     criterion: Criterion,
     net: nn.Module,
-    graph: Graph,
+    sites: Mapping[str, str],
     images: Callable[[int | None], Iterator[Batch]],
-    layers: Sequence[str] = (),
 ) -> dict[str, Tensor]:
     """What the criterion measures by itself, by layer; nothing if it needs no data.
 
     Args:
         criterion: The criterion.
         net: The net as it is, gated and masked, on the device of the images.
-        graph: The graph of the bare net.
+        sites: Layer -> the module whose output its gate sits on, or would; `input` -> the convolution that reads the
+            bands.
         images: How many (None: all) -> batches of training images.
-        layers: Layers to measure besides the prunable ones.
     """
     look: Callable[..., dict[str, Tensor]] | None = getattr(criterion, "measure", None)
-    sites = {layer: layer for layer in layers} | graph.sites()
     return look(bake(net), sites, images(criterion.images)) if look else {}  # type: ignore[attr-defined]
 
 
-def accuracies(job: Job, net: nn.Module) -> tuple[dict[str, float], dict[str, float]]:
-    """Accuracy on validation and test data, and per class on test data. No choice is made from the latter."""
-    val, _ = evaluate(net, job.data, "val", job.device)
-    test, per_class = evaluate(net, job.data, "test", job.device)
+def accuracies(
+    job: Job, net: nn.Module, keep: Path | None = None, dense: Path | None = None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Accuracy on validation and test data, and per class on test data. No choice is made from the latter.
+
+    Args:
+        job: The run.
+        net: The net.
+        keep: Where its predictions of the test images are kept, or None.
+        dense: The file of those of the dense net, which are then kept beside them if it is there.
+    """
+    data = data_for(net, job.data)
+    val, _ = evaluate(net, data, "val", job.device)
+    predicted = predict(net, data, "test", job.device)
+    if keep is not None:
+        predictions.keep(keep, job.loaded, predicted.numpy(), dense)
+    test, per_class = score(predicted, data, "test")
     return {"val": val, "test": test}, per_class
 
 
-def dense_facts(job: Job, net: nn.Module) -> dict[str, Any]:
+def dense_facts(job: Job, net: nn.Module, keep: Path | None = None) -> dict[str, Any]:
     """Accuracies of the gated net and of its folded copy, and how far their logits differ.
 
     A net some of whose gates are closed for good is no dense net any more: its accuracy is called `closed`.
+    Its predictions of the test images are kept in the file `keep`.
     """
-    dense, per_class = accuracies(job, net)
+    dense, per_class = accuracies(job, net, keep)
     net = net.to(job.device)
     seen = observe(net, job.data.batches("train", limit=job.cfg.observe.images, device=job.device))
     if not seen:

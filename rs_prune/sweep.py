@@ -53,7 +53,7 @@ def arms(cfg: DictConfig) -> list[Arm]:
         if cfg.only in (None, name):
             size = cfg.scales["full" if scale == "full" else "cpu"]
             if scale == "smoke":
-                words = _first(_merged(cfg.every, size, own, cfg.smoke, cfg.words, where))
+                words = _first(_merged(cfg.every, size, own, cfg.smoke, cfg.smoke_arms.get(name), cfg.words, where))
             else:
                 words = _merged(cfg.every, size, own, cfg.words, where)
             found.append(Arm(str(name), words, _runs(words)))

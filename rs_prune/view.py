@@ -38,7 +38,7 @@ class View:
         Raises:
             DoesNotApply: When it has nothing to say of this net's channels.
         """
-        found = measured(criterion, self.net, self.graph, self.images)
+        found = measured(criterion, self.net, self.graph.sites(), self.images)
         known = evidence(self.net, self.graph, seed=self.job.cfg.seed, images=self.seen, measured=found)
         return criterion(known, self.graph.groups)
 

@@ -84,7 +84,7 @@ def test_one_run_leaves_a_whole_record_and_is_not_run_again(rs_prune, scene_fold
     }  # fmt: skip
     assert record["config"]["penalty"] == {"_target_": "rs_prune.penalty.none.NoPenalty"}
     cached = {path.name for path in (tmp_path / "here" / "cache" / "dense").glob("*/*")}
-    assert cached == {"dense.json", "early.safetensors", "net.safetensors"}
+    assert cached == {"dense.json", "early.safetensors", "net.safetensors", "predictions.npz"}
     assert not list((tmp_path / "here").rglob("*.part"))
     assert not (tmp_path / "here" / "work" / record["digest"]).exists()
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "here").rglob("*") if path.is_file()}
@@ -217,7 +217,7 @@ def test_quiet_prints_nothing(rs_prune, scene_folder):
         (("attention=none", "criterion=cap"), ("attention=none", "add attention=se")),
         (("epochs=0",), ("epochs=0", "at least 1")),
         (("batch_size=many",), ("batch_size=many", "whole number")),
-        (("selection=test",), ("selection=test", "val or last")),
+        (("selection=test",), ("selection=test", "val, last or test_as_published")),
         (("split.train=0.9",), ("split", "sum to 1")),
         (("split.train=0.98", "split.val=0.01", "split.test=0.01"), ("class class0", "too few")),
         (("model.name=resnet_nonsense",), ("model.name=resnet_nonsense", "no such net")),

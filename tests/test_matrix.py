@@ -30,8 +30,17 @@ CRITERIA, GRANULARITIES, SCHEDULES = options("criterion"), options("granularity"
 WEIGHTS = ("weights", "n_m")
 RANK_WEIGHTS = {"l1", "random", "lamp", "hessian_diag"}
 READ_GATES = {"attention", "cap", "attention_x_taylor", "correlation_learned"}
-BUDGETS = {"weights": ("params", 0.5), "n_m": ("params", 0.5038), "neurons": ("params", 0.9), "layers": ("macs", 0.6)}
+BUDGETS = {
+    "weights": ("params", 0.5),
+    "n_m": ("params", 0.5038),
+    "neurons": ("params", 0.9),
+    "layers": ("macs", 0.6),
+    "bands": ("bands", 1),
+}
 """Granularity -> a budget that it can reach on the tiny net; others take half of the multiply-adds."""
+
+
+NO_BANDS = READ_GATES | {"bn_scale"}
 
 
 def claimed(criterion: str, granularity: str, schedule: str) -> bool:
@@ -40,6 +49,9 @@ def claimed(criterion: str, granularity: str, schedule: str) -> bool:
         return False
     if granularity not in WEIGHTS and criterion == "lamp":
         return False
+    if granularity == "bands":
+        masks = schedule in ("gradual", "soft", "dynamic")  # bands are not masked
+        return criterion not in NO_BANDS and not masks
     if granularity == "neurons" and criterion in READ_GATES:
         return False  # hidden units have none
     if granularity == "n_m":
@@ -52,7 +64,7 @@ def words(criterion: str, granularity: str) -> list[str]:
     attention = "correlation" if criterion == "correlation_learned" else "se"
     return [
         f"criterion={criterion}", f"granularity={granularity}", f"attention={attention}", f"budget={budget}",
-        f"budget.keep={keep}", "finetune_epochs=3",
+        f"budget.{'count' if budget == 'bands' else 'keep'}={keep}", "finetune_epochs=3",
     ]  # fmt: skip
 
 
@@ -76,7 +88,10 @@ def jobs(tmp_path_factory: pytest.TempPathFactory, scene_folder: Path) -> Iterat
         found = made[attention]
         for group, name in (("criterion", criterion), ("granularity", granularity), ("schedule", schedule)):
             setattr(found, group, build(OmegaConf.load(CONF / group / f"{name}.yaml"), group))
-        found.budget = build(OmegaConf.load(CONF / "budget" / f"{budget}.yaml"), "budget", keep=keep)
+        limit = {"count": keep} if budget == "bands" else {"keep": keep}
+        found.budget = build(OmegaConf.load(CONF / "budget" / f"{budget}.yaml"), "budget", **limit)
+        if budget == "bands":
+            found.budget = found.budget.of(found.data.scenes.bands)
         vars(found).pop("dense_cost", None)
         return found
 
@@ -134,10 +149,14 @@ def check(records: list[dict[str, Any]]) -> None:
             assert record["reason"]
             continue
         words, cost = record["choices"], record["cost"]
-        left = {"params": cost["pruned"]["nonzero"], "macs": cost["pruned"]["sparse_macs"]}[words["budget"]]
+        left = {
+            "params": cost["pruned"]["nonzero"],
+            "macs": cost["pruned"]["sparse_macs"],
+            "bands": cost["pruned"]["bands"],
+        }[words["budget"]]
         assert words["keep"] - 0.0101 <= left / cost["dense"][words["budget"]] <= words["keep"] + 1e-9
         spent = sum(len(history) for history in record["training"]["finetune"])
-        scratch = words["schedule"] in ("soft", "dynamic")
+        scratch = words["schedule"] in ("soft", "dynamic", "from_scratch")
         assert spent == words["finetune_epochs"] + (words["epochs"] if scratch else 0)
         assert (record["checks"]["mask_error"] or 0) < 1e-3
         assert (record["checks"]["mask_error"] is None) == (words["granularity"] in WEIGHTS)

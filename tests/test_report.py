@@ -29,8 +29,9 @@ from rs_prune.table.latex import escape
 CONF = Path(__file__).parents[1] / "conf"
 ACCURACIES = {0: 0.90, 1: 0.92, 2: 0.97}  # l1, attention=none, keep=0.5, by seed
 ALL = {
-    "table.md", "runs.csv", "table.csv", "table.tex", "accuracy_macs.png", "accuracy_macs.svg",
+    "table.md", "runs.csv", "table.csv", "table.tex", "accuracy_macs.png", "accuracy_macs.svg", "report.html",
 }  # fmt: skip
+SAME = ALL - {"report.html"}  # the page says which command made it, and from what
 
 
 def record(
@@ -59,6 +60,7 @@ def record(
         "latency": {"dense": {"median_ms": 5.0}, "pruned": {"median_ms": 2.5}},
         "checks": {"mask_error": 1e-6},
         "times": {"dense": 1.0},
+        "per_class": {"dense": {"Forest": 0.99, "River": dense}, "final": {"Forest": test, "River": test - 0.125}},
     }
 
 
@@ -178,7 +180,7 @@ def test_csv_files(made: Path) -> None:
 def test_a_committed_runs_csv_gives_the_same_report(tmp_path: Path, made: Path, run: Run) -> None:
     again = run(f"runs={made / 'runs.csv'}", f"report={tmp_path / 'again'}", out=tmp_path / "none")
     assert {path.name for path in made.iterdir()} == ALL
-    for name in ALL:
+    for name in SAME:
         assert (again / name).read_bytes() == (made / name).read_bytes(), name
 
 
@@ -226,7 +228,7 @@ def test_a_new_figure_is_one_class_and_one_yaml(tmp_path: Path, run: Run) -> Non
         f"# @package figure.mine\n_target_: {__name__}.Mine\nname: mine.txt\n"
     )
     folder = run(f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "table=[markdown]", "figure=[mine]")
-    assert {path.name for path in folder.iterdir()} == {"table.md", "mine.txt"}
+    assert {path.name for path in folder.iterdir()} == {"table.md", "mine.txt", "report.html"}
     assert (folder / "mine.txt").read_text() == "5 15"
 
 
@@ -235,7 +237,7 @@ def test_other_axes(tmp_path: Path, run: Run) -> None:
     only = ("figure.accuracy_macs.log_x=true", "table=[csv]", "quiet=true")
     folder = run("figure.accuracy_macs.x=params", *only)
     assert {path.name for path in folder.iterdir()} == {
-        "runs.csv", "table.csv", "accuracy_params.png", "accuracy_params.svg",
+        "runs.csv", "table.csv", "accuracy_params.png", "accuracy_params.svg", "report.html",
     }  # fmt: skip
     with pytest.raises(RsPruneError, match="choose from macs, params, latency_ms"):
         run("figure.accuracy_macs.x=flops", *only)
@@ -244,7 +246,7 @@ def test_other_axes(tmp_path: Path, run: Run) -> None:
 def test_the_same_records_give_the_same_bytes(tmp_path: Path, made: Path, run: Run) -> None:
     save(tmp_path, sweep()[::-1])
     again = run()
-    for name in ALL:
+    for name in SAME:
         assert (again / name).read_bytes() == (made / name).read_bytes(), name
 
 
@@ -330,10 +332,12 @@ def test_wandb_gets_table_and_figure_only_when_asked(tmp_path: Path, run: Run, m
     save(tmp_path, sweep(seeds=1))
     run("quiet=true", "figure=[]")
     assert not list(tmp_path.rglob("*run-*"))
-    run("logger=wandb", "logger.offline=true", f"logger.save_dir={tmp_path / 'sent'}", "quiet=true")
+    folder = run("logger=wandb", "logger.offline=true", f"logger.save_dir={tmp_path / 'sent'}", "quiet=true")
     media = [path for path in tmp_path.rglob("offline-run-*/files/media/**/*") if path.is_file()]
-    assert sorted(path.suffix for path in media) == [".json", ".png"]
-    table = json.loads(next(path for path in media if path.suffix == ".json").read_text())
+    names = sorted(path.name.rpartition("_")[0].rsplit("_", 1)[0] + path.suffix for path in media)
+    assert names == ["accuracy_macs.png", "per_class.json", "report.html", "runs.json", "table.json"]
+    assert next(path for path in media if path.suffix == ".html").read_text() == (folder / "report.html").read_text()
+    table = json.loads(next(path for path in media if path.name.startswith("table")).read_text())
     assert ["none", "random", 0.6] in [
         [row[table["columns"].index(name)] for name in ("attention", "criterion", "accuracy")] for row in table["data"]
     ]

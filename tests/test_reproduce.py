@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from rs_prune.results.beside import beside, read_paper
+from rs_prune.results.beside import beside, printed_numbers
 from rs_prune.sweep import arms
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,7 +47,7 @@ def test_every_experiment_runs_at_the_smoke_scale(experiment, rs_prune, scenes, 
 def test_every_arm_that_a_paper_printed_is_an_arm_here_or_named_as_not_built():
     for path in (ROOT / "experiments").glob("*/paper.csv"):
         ours = yaml.safe_load((ROOT / "conf" / "experiment" / f"{path.parent.name}.yaml").read_text())["arms"]
-        assert set(read_paper(path.parent.name)["arm"]) <= {"dense", "bam", *ours}
+        assert set(printed_numbers(path.parent.name)["arm"]) <= {"dense", "bam", *ours}
 
 
 def test_the_command_comes_after_the_arm_and_counts():
@@ -99,7 +99,7 @@ def runs(arm: str, accuracies: list[float], **words: object) -> pd.DataFrame:
 
 
 def test_our_numbers_stand_beside_the_printed_ones():
-    paper = read_paper("remotetrimmer_table1")
+    paper = printed_numbers("remotetrimmer_table1")
     table = beside(paper, {"l1": runs("l1", [0.90, 0.92]), "se_l1": runs("l1", [0.91], attention="se")})
     l1 = table[(table["arm"] == "l1") & (table["dataset"] == "eurosat") & (table["net"] == "resnet18")].iloc[0]
     assert l1["paper"] == pytest.approx(87.2)
@@ -116,7 +116,7 @@ def test_our_numbers_stand_beside_the_printed_ones():
 
 
 def test_a_printed_rate_belongs_to_its_own_budget():
-    paper = read_paper("remotetrimmer_fig3_rates")
+    paper = printed_numbers("remotetrimmer_fig3_rates")
     ours = {"se": pd.concat([runs("cap", [0.9], keep=0.9), runs("cap", [0.8], keep=0.1)])}
     table = beside(paper, ours)
     found = table[(table["arm"] == "se") & table["ours"].notna()].set_index("keep")["paper"]

@@ -7,6 +7,8 @@ contains modified Copernicus Sentinel data.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from rs_prune.contracts import Source
 from rs_prune.scenes.declared import Declared
 
@@ -29,6 +31,12 @@ class EuroSATMS(Declared):
     images = 27_000
     native = 64
     bands = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B09", "B10", "B11", "B12", "B8A")
+    table: ClassVar = {
+        "NDVI": ("B08", "B04"),  # vegetation: Tucker 1979, doi 10.1016/0034-4257(79)90013-0
+        "NDWI": ("B03", "B08"),  # open water: McFeeters 1996, doi 10.1080/01431169608948714
+        "MNDWI": ("B03", "B11"),  # open water beside buildings: Xu 2006, doi 10.1080/01431160600589179
+        "NDBI": ("B11", "B08"),  # built-up land: Zha, Gao, Ni 2003, doi 10.1080/01431160304987
+    }
     scale = 1e-4
     source = Source(
         url="https://huggingface.co/datasets/torchgeo/eurosat/resolve/"

@@ -12,6 +12,7 @@ from torch import nn
 
 from rs_prune.errors import RsPruneError
 from rs_prune.model.timm_net import TimmNet
+from rs_prune.pruning.bands import kept_bands
 from rs_prune.pruning.masking import check_masked
 from rs_prune.pruning.surgery import plan_from, replay
 from rs_prune.results.files import whole
@@ -27,8 +28,9 @@ def save_net(net: nn.Module, folder: Path, card: dict[str, Any]) -> None:
     Args:
         net: The pruned bare net.
         folder: Made if need be.
-        card: `model` (name and kwargs of timm's net), `classes`, `bands`, `size`, `scale`, `mean`, `std`,
-            `plans`.
+        card: `model` (name and kwargs of timm's net), `classes`, `bands` that the net reads, `size`, `scale`, `mean`,
+            `std`, `plans`; where bands were removed, `dense_bands` that it was made for; where some are indices,
+            `indices`, the two bands of each.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(net, folder / WEIGHTS)
@@ -42,8 +44,8 @@ def load_net(folder: str | Path) -> nn.Module:
     plans hold at zero are stored as zeros, and checked to be.
 
     Returns:
-        The net in evaluation mode. Its input is (N, bands, H, W): stored values * scale, minus mean, over std
-        (all in `net.json`).
+        The net in evaluation mode. Its input is (N, bands, H, W): stored values * scale (of an index (a, b) instead
+        (a - b) / (a + b)), minus mean, over std (all in `net.json`).
 
     Raises:
         RsPruneError: When a file is missing, damaged, or does not fit the plan.
@@ -55,8 +57,11 @@ def load_net(folder: str | Path) -> nn.Module:
     card = read_json(folder / CARD)
     try:
         model = card["model"]
-        net = TimmNet(name=model["name"], kwargs=model["kwargs"])(len(card["classes"]), len(card["bands"]))
-        net = replay(net, card["plans"], torch.zeros(1, len(card["bands"]), *card["size"]))
+        bands = card.get("dense_bands", card["bands"])
+        net = TimmNet(name=model["name"], kwargs=model["kwargs"])(len(card["classes"]), len(bands))
+        net = replay(net, card["plans"], torch.zeros(1, len(bands), *card["size"]))
+        if [bands[place] for place in kept_bands(net) or range(len(bands))] != card["bands"]:
+            raise ValueError("bands are not those that the plans leave")
         net.load_state_dict(load_file(folder / WEIGHTS), strict=True)
         check_masked(net, map(plan_from, card["plans"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -16,14 +16,9 @@ from matplotlib.transforms import Affine2DBase, ScaledTranslation
 
 from rs_prune.errors import RsPruneError
 from rs_prune.results.canvas import canvas, save, styled
-from rs_prune.results.looks import GREY, Looks
+from rs_prune.results.looks import AXES, GREY, Looks
 from rs_prune.results.stats import ARM, dense, rows
 
-AXES = {
-    "macs": ("MACs of one image (millions; 1 MAC = 2 FLOPs)", "MACs", 1e6),
-    "params": ("parameters (millions)", "parameters", 1e6),
-    "latency_ms": ("latency (ms)", "latency", 1.0),
-}
 BANDS = 4  # in a panel of more arms than this bands would hide each other: error bars alone
 
 

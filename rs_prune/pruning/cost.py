@@ -128,6 +128,7 @@ class CostModel:
             macs=int((pairs * self._taps).sum()),
             params=int((pairs * self._area + out * self._extra).sum()) + self._rest,
             channels=int((self._filters * kept).sum()),
+            bands=self.example.shape[1],
         )
 
     def expected_macs(self, kept: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Gates: attached by swapping modules, observed on training samples, folded and removed.
 
 A gate sits on the output of the norm that directly follows a prunable convolution, before the activation; where
-no norm follows, on the convolution's own output. Forward hooks are never used: a hook survives `deepcopy` and
-then calls the original's branch.
+no norm follows, on the convolution's own output. One more may sit on the net's input. Forward hooks are
+never used: a hook survives `deepcopy` and then calls the original's branch.
 """
 
 from __future__ import annotations
@@ -16,47 +16,48 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rs_prune.contracts import Attention, Batch, Branch, Place
-from rs_prune.errors import RsPruneError
+from rs_prune.errors import DoesNotApply, RsPruneError
+
+INPUT = "input"
+"""What the bands that a net reads are called where they stand beside groups and layers."""
 
 
-class Gated(nn.Module):
-    """`after(gate(x) * x)` with `x = inner(input)`.
+class Gate(nn.Module):
+    """A layer with a gate on its output (`Gated`) or on its input (`InputGated`).
 
     Attributes:
-        inner: The norm or convolution whose output is gated. A norm with a built-in activation (timm's
-            `BatchNormAct2d`) has lent that activation to `after`.
+        inner: The gated layer.
         branch: Computes the gates.
-        after: What follows the gate, or None where the next module does.
         mean: (channels,) mean gate over the samples of the last `observe`; empty before.
+        side: The side of `inner` that is gated: `out` or `in`.
     """
 
     mean: Tensor
+    side: str
 
     def __init__(self, inner: nn.Module, branch: Branch) -> None:
         super().__init__()
         self.inner = inner
         self.branch = branch
-        self.after: nn.Module | None = None
-        if isinstance(inner, nn.modules.batchnorm._BatchNorm) and isinstance(getattr(inner, "act", None), nn.Module):
-            act = inner.act
-            assert isinstance(act, nn.Module)
-            self.after = act
-            inner.act = nn.Identity()
         self.register_buffer("mean", torch.empty(0), persistent=False)
         self._sum: Tensor | None = None
         self._seen = 0
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.inner(x)
-        gate = self.branch(x)
+    @property
+    def channels(self) -> int:
+        """How many channels are gated."""
+        return int(self.inner.weight.shape[0 if self.side == "out" else 1])  # type: ignore[index]
+
+    def gated(self, x: Tensor) -> Tensor:
+        gate: Tensor = self.branch(x)
         if self._sum is not None:
             self._sum += gate.detach().double().mean((2, 3)).sum(0)
             self._seen += len(gate)
-        x = x * gate
-        return x if self.after is None else self.after(x)
+        return x * gate
 
-    def start(self, channels: int) -> None:
-        self._sum = torch.zeros(channels, dtype=torch.float64, device=next(self.inner.parameters()).device)
+    def start(self) -> None:
+        device = next(self.inner.parameters()).device
+        self._sum = torch.zeros(self.channels, dtype=torch.float64, device=device)
         self._seen = 0
 
     def stop(self) -> None:
@@ -71,38 +72,81 @@ class Gated(nn.Module):
             self.mean = self.mean[index]
 
     def folded(self) -> nn.Module:
-        """The inner module with the mean gate multiplied into its affine parameters."""
+        """The inner module with the mean gate multiplied into its parameters."""
         if not len(self.mean):
             raise RsPruneError("the gates were never observed; observe(net, batches) before detach(net)")
-        fold(self.inner, self.mean)
+        fold(self.inner, self.mean, self.side)
         return self.bare()
 
     def bare(self) -> nn.Module:
         """The inner module as it was before the gate came, nothing folded."""
+        return self.inner
+
+
+class InputGated(Gate):
+    """`inner(gate(x) * x)`: a gate on the bands, in front of the convolution that reads them.
+
+    Folding a constant gate into the weight is exact, at the borders too: what the convolution pads with are zeros, or
+    values of the same band.
+    """
+
+    side = "in"
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.inner(self.gated(x))
+        return out
+
+
+class Gated(Gate):
+    """`after(gate(x) * x)` with `x = inner(input)`.
+
+    Attributes:
+        inner: The norm or convolution whose output is gated. A norm with a built-in activation (timm's
+            `BatchNormAct2d`) has lent that activation to `after`.
+        after: What follows the gate, or None where the next module does.
+    """
+
+    side = "out"
+
+    def __init__(self, inner: nn.Module, branch: Branch) -> None:
+        super().__init__(inner, branch)
+        self.after: nn.Module | None = None
+        if isinstance(inner, nn.modules.batchnorm._BatchNorm) and isinstance(getattr(inner, "act", None), nn.Module):
+            act = inner.act
+            assert isinstance(act, nn.Module)
+            self.after = act
+            inner.act = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.gated(self.inner(x))
+        return x if self.after is None else self.after(x)
+
+    def bare(self) -> nn.Module:
         if self.after is not None:
             self.inner.act = self.after
         return self.inner
 
 
 @torch.no_grad()
-def fold(module: nn.Module, gate: Tensor) -> None:
-    """Multiplies a constant gate (channels,) into a norm's or convolution's affine parameters; in place."""
-    for name in ("weight", "bias"):
+def fold(module: nn.Module, gate: Tensor, side: str = "out") -> None:
+    """Multiplies a constant gate (channels,) of a norm's or convolution's output or input into its parameters."""
+    for name in ("weight", "bias") if side == "out" else ("weight",):
         masks: Any = module.parametrizations if parametrize.is_parametrized(module, name) else None
         value = masks[name].original if masks else getattr(module, name)
         if isinstance(value, Tensor):
-            value.mul_(gate.view(-1, *[1] * (value.dim() - 1)))
+            before = [1] * (side == "in")
+            value.mul_(gate.view(*before, -1, *[1] * (value.dim() - 1 - len(before))))
 
 
 def inner(module: nn.Module) -> nn.Module:
     """The module itself, or what it gates."""
-    return module.inner if isinstance(module, Gated) else module
+    return module.inner if isinstance(module, Gate) else module
 
 
-def gates(net: nn.Module) -> Iterator[tuple[str, Gated]]:
+def gates(net: nn.Module) -> Iterator[tuple[str, Gate]]:
     """Name and gate, in the order of definition. The name is that of the gated norm or convolution."""
     for name, module in net.named_modules():
-        if isinstance(module, Gated):
+        if isinstance(module, Gate):
             yield name, module
 
 
@@ -128,6 +172,33 @@ def attach(net: nn.Module, places: Iterable[Sequence[Place]], attention: Attenti
     return len(branches)
 
 
+def attach_input(net: nn.Module, layer: str, attention: Attention) -> None:
+    """Swaps a gate on the bands in, in front of the convolution that reads them; in place.
+
+    Args:
+        net: The net, gated or bare.
+        layer: The convolution.
+        attention: Builds the branch.
+
+    Raises:
+        DoesNotApply: When the attention has no branch that could gate bands, or the convolution has a gate already.
+    """
+    conv = net.get_submodule(layer)
+    if isinstance(conv, Gate):
+        raise DoesNotApply(
+            f"attach.input: no norm follows {layer}, so its filters' gate sits on it already; set attach.input=only"
+        )
+    channels = int(conv.weight.shape[1])  # type: ignore[index]
+    shaped = hasattr(attention, "callbacks")
+    branch = None if shaped else attention([Place(layer, tuple(range(channels)), INPUT, layer)], net)[0]
+    if branch is None or hasattr(branch, "received"):
+        raise DoesNotApply(
+            "attach.input gates the bands of an image, and this attention has no branch for that; add attention=se, "
+            "attention=eca or attention=cbam"
+        )
+    _swap(net, layer, InputGated(conv, branch))
+
+
 @torch.no_grad()
 def observe(net: nn.Module, batches: Iterable[Batch]) -> int:
     """Sets every gate's `mean` to its average over the samples, in evaluation mode.
@@ -141,7 +212,7 @@ def observe(net: nn.Module, batches: Iterable[Batch]) -> int:
     training = net.training
     net.eval()
     for gate in gated:
-        gate.start(gate.inner.weight.shape[0])  # type: ignore[index,arg-type]
+        gate.start()
     images = 0
     for batch in batches:
         net(batch["image"])
@@ -154,18 +225,18 @@ def observe(net: nn.Module, batches: Iterable[Batch]) -> int:
 
 def detach(net: nn.Module) -> nn.Module:
     """A copy with the mean gates folded in and the branches gone. Exact for gates that do not vary."""
-    return _without(net, Gated.folded)
+    return _without(net, Gate.folded.__name__)
 
 
 def bare(net: nn.Module) -> nn.Module:
     """A copy without the branches, nothing folded: what the graph and the costs speak of."""
-    return _without(net, Gated.bare)
+    return _without(net, Gate.bare.__name__)
 
 
-def _without(net: nn.Module, take: object) -> nn.Module:
+def _without(net: nn.Module, take: str) -> nn.Module:
     net = copy.deepcopy(net)
     for name, gate in list(gates(net)):
-        _swap(net, name, take(gate))  # type: ignore[operator]
+        _swap(net, name, getattr(gate, take)())
     return net
 
 

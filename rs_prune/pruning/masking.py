@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from rs_prune.contracts import MaskWeights, Plan, RemoveChannels
+from rs_prune.contracts import MaskWeights, Plan, RemoveBands, RemoveChannels
 from rs_prune.errors import DoesNotApply, RsPruneError
 from rs_prune.pruning.gate import inner
 from rs_prune.pruning.graph import Graph
@@ -60,16 +60,15 @@ def masks_of(net: nn.Module, plan: Plan, graph: Graph) -> Masks:
     The masks of a channel plan cover every layer of every group, those that lose nothing too.
 
     Raises:
-        DoesNotApply: When the plan removes blocks, or channels that a norm over them mixes.
+        DoesNotApply: When the plan removes blocks or bands, or channels that a norm over them mixes.
     """
     found: Masks = {}
     for edit in plan.edits:
         if isinstance(edit, MaskWeights):
             found[edit.layer, "weight"] = unpack(edit)
         elif not isinstance(edit, RemoveChannels):
-            raise DoesNotApply(
-                "granularity=layers: blocks are removed, not masked; choose a schedule that removes, such as one_shot"
-            )
+            what = "granularity=bands: bands" if isinstance(edit, RemoveBands) else "granularity=layers: blocks"
+            raise DoesNotApply(f"{what} are removed, not masked; choose a schedule that removes, such as one_shot")
     if found:
         return found
     gone = cuts(plan, graph.all)

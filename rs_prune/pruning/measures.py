@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from rs_prune.contracts import Batch, Evidence, Group, Scores
 from rs_prune.errors import RsPruneError
-from rs_prune.pruning.gate import gates, inner
+from rs_prune.pruning.gate import INPUT, gates, inner
 
 CHUNK = 64  # images whose feature maps are held at once
 
@@ -179,7 +179,10 @@ def _undisturbed(net: nn.Module) -> Iterator[None]:
 def _hooks(
     net: nn.Module, sites: Mapping[str, str], look: Callable[[str, nn.Module, Tensor], Tensor | None]
 ) -> Iterator[None]:
-    """While inside, `look` gets every site's output, and replaces it where it returns a tensor."""
+    """While inside, `look` gets every site's output, and replaces it where it returns a tensor.
+
+    The site of the layer `input` is the convolution that reads the bands; there it is the (gated) input.
+    """
     handles = []
     try:
         for layer, site in sites.items():
@@ -187,7 +190,13 @@ def _hooks(
             def hook(module: nn.Module, _: object, y: Tensor, layer: str = layer) -> Tensor | None:
                 return look(layer, inner(module), y)
 
-            handles.append(net.get_submodule(site).register_forward_hook(hook))
+            def before(module: nn.Module, args: tuple[Tensor, ...], layer: str = layer) -> Tensor | None:
+                return look(layer, module, args[0])
+
+            if layer == INPUT:
+                handles.append(inner(net.get_submodule(site)).register_forward_pre_hook(before))
+            else:
+                handles.append(net.get_submodule(site).register_forward_hook(hook))
         yield
     finally:
         for handle in handles:

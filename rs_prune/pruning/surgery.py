@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rs_prune.contracts import Edit, Group, MaskWeights, Plan, RemoveBlock, RemoveChannels
+from rs_prune.contracts import Edit, Group, MaskWeights, Plan, RemoveBands, RemoveBlock, RemoveChannels
 from rs_prune.errors import RsPruneError
+from rs_prune.pruning.bands import note_bands, removed_bands, take_bands, zero_bands
 from rs_prune.pruning.blocks import inside, removed_blocks, take_out, zero_out
-from rs_prune.pruning.gate import Gated, inner
+from rs_prune.pruning.gate import Gate, inner
 from rs_prune.pruning.layers import BATCH_NORMS, LAYER_NORMS, channel_dim, is_layer_norm, owner, width
 
 Cuts = dict[tuple[str, str], set[int]]
@@ -39,6 +40,7 @@ def remove(net: nn.Module, plan: Plan, groups: Iterable[Group]) -> nn.Module:
 def cut(net: nn.Module, plan: Plan, groups: Iterable[Group]) -> None:
     """Removes in place what `remove` removes from a copy."""
     take_out(net, removed_blocks(plan))
+    note_bands(net, plan)
     sources = _feature_sources(net)
     for (layer, side), gone in cuts(plan, groups).items():
         _shrink(net, layer, side, gone)
@@ -55,6 +57,7 @@ def mask(net: nn.Module, plan: Plan, groups: Iterable[Group]) -> nn.Module:
     """
     net = copy.deepcopy(net)
     zero_out(net, removed_blocks(plan))
+    zero_bands(net, removed_bands(plan))
     with torch.no_grad():
         for (layer, side), gone in cuts(plan, groups).items():
             if side == "in" or not gone:
@@ -117,7 +120,7 @@ def mask_error(net: nn.Module, plan: Plan, groups: Iterable[Group], images: Tens
 
     def difference(part: Plan) -> tuple[float, bool]:
         try:
-            small = remove(net, part, groups).eval()(images)
+            small = remove(net, part, groups).eval()(take_bands(images, part))
         except Exception as failure:  # shapes that no longer fit, or a net that checks its own
             if len(part.edits) > 1:
                 return float("inf"), False  # which edit it is comes out below
@@ -141,6 +144,8 @@ def cuts(plan: Plan, groups: Iterable[Group]) -> Cuts:
     by_name = {group.name: group for group in groups}
     blocks = removed_blocks(plan)
     gone: Cuts = defaultdict(set)
+    for layer, bands in removed_bands(plan).items():
+        gone[layer, "in"].update(bands)
     for edit in plan.edits:
         if not isinstance(edit, RemoveChannels):
             continue
@@ -167,8 +172,10 @@ def replay(net: nn.Module, plans: Iterable[dict[str, object]], example: Tensor) 
     """
     from rs_prune.pruning.graph import trace
 
-    for plan in plans:
-        net = remove(net, plan_from(plan), trace(net, example).all)
+    for stored in plans:
+        plan = plan_from(stored)
+        net = remove(net, plan, trace(net, example).all)
+        example = take_bands(example, plan)
     return net
 
 
@@ -186,6 +193,8 @@ def _edit(edit: dict[str, Any]) -> Edit:
         return RemoveBlock(edit["block"])
     if kind == "MaskWeights":
         return MaskWeights(edit["layer"], edit["kept"], tuple(edit["shape"]))
+    if kind == "RemoveBands":
+        return RemoveBands(edit["layer"], tuple(edit["bands"]))
     return RemoveChannels(edit["group"], tuple(edit["channels"]))
 
 
@@ -233,7 +242,7 @@ def _shrink(net: nn.Module, layer: str, side: str, gone: set[int]) -> None:
             target.groups = target.groups * len(keep) // size
         target.out_channels = target.weight.shape[0]
         target.in_channels = target.weight.shape[1] * target.groups
-    if isinstance(module, Gated) and side == "out":
+    if isinstance(module, Gate) and side == module.side:
         module.keep(keep)
 
 

@@ -10,11 +10,10 @@ from rich.console import Console
 
 from rs_prune.errors import RsPruneError
 from rs_prune.results.files import write
+from rs_prune.results.paper import nothing, parsed, read_paper
 from rs_prune.results.stats import mean_interval
 from rs_prune.usage import experiments_folder
 
-PRINTED = ("item", "arm", "method", "dataset", "net", "keep", "params", "macs", "accuracy", "source")
-"""Columns of a `paper.csv`: the printed figures as strings, as they are printed; accuracy as a fraction."""
 DENSE = "dense"
 """The arm of the dense nets in a `paper.csv`."""
 COLUMNS = {
@@ -28,29 +27,26 @@ COLUMNS = {
     "seeds": "seeds",
     "difference": "ours - paper (points)",
     "params": "params (M)",
-    "paper_params": "paper's params (M)",
+    "paper_params": "paper's params",
     "macs": "MACs (M)",
-    "paper_macs": "paper's MACs (M)",
+    "paper_macs": "paper's MACs",
     "source": "printed in",
 }
 
 
-def read_paper(item: str) -> pd.DataFrame:
-    """The printed numbers of an experiment; no rows where the paper's are not at hand.
+def printed_numbers(item: str) -> pd.DataFrame:
+    """The `paper.csv` of an experiment, with the arm that each row is of; no rows where there is none.
 
     Raises:
-        RsPruneError: When the file lacks a column or holds an accuracy that is no fraction.
+        RsPruneError: When the file is not one, or does not say which arm, and at which budget, a row is of.
     """
     path = experiments_folder() / item / "paper.csv"
     if not path.exists():
-        return pd.DataFrame(columns=list(PRINTED))
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, comment="#")
-    missing = [name for name in PRINTED if name not in table]
+        return nothing().assign(arm="", keep="")
+    table = read_paper(path)
+    missing = [name for name in ("arm", "keep") if name not in table]
     if missing:
-        raise RsPruneError(f"{path}: lacks the columns {', '.join(missing)}")
-    values = pd.to_numeric(table["accuracy"], errors="coerce")
-    if not values.between(0, 1).all():
-        raise RsPruneError(f"{path}: accuracy must be a fraction, from 0 to 1, in every row")
+        raise RsPruneError(f"{path}: lacks the columns {', '.join(missing)}, which experiment={item} needs")
     return table
 
 
@@ -60,7 +56,7 @@ def beside(paper: pd.DataFrame, ours: Mapping[str, pd.DataFrame]) -> pd.DataFram
     A printed row without a `keep` belongs to every budget of its arm; one whose arm is `dense` to the dense nets.
 
     Args:
-        paper: What `read_paper` gives.
+        paper: What `printed_numbers` gives.
         ours: Arm -> its runs, as `records.runs` gives them.
     """
     found = []
@@ -125,8 +121,9 @@ def print_beside(console: Console, table: pd.DataFrame) -> None:
 
 
 def _printed(line: pd.Series[str]) -> dict[str, object]:
+    share = parsed(line.to_frame().T)[0]["accuracy"]
     return {
-        "paper": 100 * float(line["accuracy"]),
+        "paper": float("nan") if share is None else 100 * share,
         "paper_params": line["params"],
         "paper_macs": line["macs"],
         "source": line["source"],

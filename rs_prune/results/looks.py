@@ -10,6 +10,12 @@ from matplotlib.lines import Line2D
 
 from rs_prune.results.stats import ARM, DENSE, rows, varying
 
+AXES = {
+    "macs": ("MACs of one image (millions; 1 MAC = 2 FLOPs)", "MACs", 1e6),
+    "params": ("parameters (millions)", "parameters", 1e6),
+    "latency_ms": ("latency (ms)", "latency", 1.0),
+}
+"""Cost -> title of its axis, its short name, and what its values are divided by."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
 MARKERS = "osD^vPX<>"
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))

@@ -39,8 +39,9 @@ VALUES: dict[str, tuple[str, ...]] = {
     "compressed_mb": ("cost", "pruned", "compressed_mb"),
 }
 """Column -> where a record holds it; the order is that of `runs.csv`."""
-COLUMNS = (*CHOICES, *VALUES, "variant", "digest")
-TEXT = (*WORDS, "selection", "variant", "digest")
+BANDS = ("dense_bands", "kept_bands")
+COLUMNS = (*CHOICES, *VALUES, *BANDS, "split", "variant", "digest")
+TEXT = (*WORDS, "selection", *BANDS, "split", "variant", "digest")
 IDENTITY = (*(name for name in CHOICES if name != "seed"), "variant")
 """Runs that agree in these differ in nothing but their seed."""
 UNRECORDED = ("out", "cache", "logger", "workers", "threads", "quiet")
@@ -127,7 +128,18 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
     row |= {column: _number(_at(record, path)) for column, path in VALUES.items() if column != "wall_s"}
     times = record.get("times") or {}
     row["wall_s"] = times.get("total", sum(times.values()) if times else None)
-    return row | {"digest": record.get("digest", "")}
+    row |= {name: " ".join(_at(record, ("bands", name.removesuffix("_bands"))) or ()) for name in BANDS}
+    return row | {"split": _split(record.get("config")), "digest": record.get("digest", "")}
+
+
+def _split(config: Any) -> str:
+    """How the scenes were split: `seed0-0.6-0.1-0.3`; runs that are paired have the same."""
+    shares = _at(config, ("split",))
+    if not isinstance(shares, Mapping):
+        return ""
+    limit = _at(config, ("limit",))
+    words = (f"seed{shares.get('seed')}", *(f"{shares[part]}" for part in ("train", "val", "test") if part in shares))
+    return "-".join(words if limit is None else (*words, f"limit{limit}"))
 
 
 def _word(choices: Mapping[str, Any], name: str) -> Any:
@@ -163,7 +175,7 @@ def _variants(records: Sequence[Mapping[str, Any]]) -> list[str]:
     Without them runs that differ in more than their seed would be averaged as if they were seeds. A seed
     of something else (`split.seed`) may follow the run's seed; it tells apart only runs of one seed.
     """
-    configs = [dict(_flat(record.get("config") or {})) for record in records]
+    configs = [dict(flat(record.get("config") or {})) for record in records]
     alike: dict[str, dict[tuple[str, Any], set[str]]] = defaultdict(lambda: defaultdict(set))
     for record, config in zip(records, configs, strict=True):
         arm = json.dumps([_word(record["choices"], name) for name in CHOICES if name != "seed"], default=str)
@@ -176,15 +188,22 @@ def _variants(records: Sequence[Mapping[str, Any]]) -> list[str]:
         for (key, _), found in values.items()
         if len(found) > 1 and key.partition(".")[0] not in ELSEWHERE
     }
-    return [" ".join(f"{key}={config[key]}" for key in sorted(telling & set(config))) for config in configs]
+    return [" ".join(_said(key, config[key]) for key in sorted(telling & set(config))) for config in configs]
 
 
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def _said(key: str, value: str) -> str:
+    """`loss._target_=rs_prune.loss.focal.Focal` as the words of the command line: `loss=focal`."""
+    group, dot, last = key.rpartition(".")
+    return f"{group}={value.split('.')[-2]}" if dot and last == "_target_" and "." in value else f"{key}={value}"
+
+
+def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted key, value as text) of a nested configuration."""
     if not isinstance(node, Mapping):
         yield prefix, node if isinstance(node, str) else json.dumps(node, sort_keys=True, default=str)
         return
     for key, value in node.items():
-        yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+        yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
 
 
 def _line(error: Exception) -> str:

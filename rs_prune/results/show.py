@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from rs_prune.results.paired import LEVEL
 from rs_prune.results.stats import OPTIONAL, dense, rows, summarise, varying
 
 NAMES = {
@@ -25,6 +26,8 @@ NAMES = {
     "latency_ms": "latency (ms)",
 }
 """Column -> its heading in a document."""
+SIGNIFICANT = "†"
+"""Behind the accuracy of an arm that is not only called best."""
 SHORT = {
     "seeds": "n",
     "macs": "MACs M",
@@ -42,7 +45,7 @@ SHORT = {
 
 def cells(summary: pd.DataFrame, runs: pd.DataFrame) -> tuple[pd.DataFrame, list[bool]]:
     """The table as text, dense nets above what was pruned from them; and which rows are best."""
-    nets = dense(runs).assign(criterion="dense", best=False)
+    nets = dense(runs).assign(criterion="dense", best=False, best_p=1.0)
     found: list[dict[str, Any]] = []
     for (dataset, net), pruned in summary.groupby(["dataset", "net"], sort=False):
         found += rows(nets[(nets["dataset"] == dataset) & (nets["net"] == net)]) + rows(pruned)
@@ -57,6 +60,8 @@ def caption(summary: pd.DataFrame) -> list[str]:
     said = [
         "Accuracy on the test set: mean ± half of the 95 % t-interval over seeds, from two seeds on.",
         "Bold: the best mean accuracy on validation data among the arms of one data set, net and budget.",
+        f"{SIGNIFICANT}: and on test data above each of the others (paired t-tests over seeds, Holm over the table, "
+        "p < 0.05); bold without it: not significant, or not testable because an arm has one seed.",
         "MACs: multiply-adds of one image (1 MAC = 2 FLOPs). Drop: dense minus pruned, of the same seed.",
     ]
     same = [name for name in OPTIONAL if name not in varying(summary)]
@@ -87,7 +92,12 @@ def print_table(console: Console, runs: pd.DataFrame) -> None:
         style = "bold" if mark else ""
         console.print("  ".join(padded).rstrip(), style=style, markup=False, highlight=False, soft_wrap=True)
     if any(best):
-        console.print("* best of its budget on validation data", markup=False, highlight=False)
+        console.print(
+            f"* best of its budget on validation data; {SIGNIFICANT} significantly above all others on test data",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def print_skipped(console: Console, cells: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -111,7 +121,7 @@ def _texts(row: dict[str, Any], named: list[str]) -> dict[str, str]:
     texts["macs"] = _millions(row["macs"])
     texts["macs_share"] = _fixed(100 * row["macs"] / row["dense_macs"], 1)
     texts["params"] = _millions(row["params"])
-    texts["accuracy"] = _interval(row, "accuracy")
+    texts["accuracy"] = _interval(row, "accuracy") + SIGNIFICANT * (row["best_p"] < LEVEL)
     texts["drop"] = _interval(row, "drop")
     texts["raw"] = _fixed(100 * row["raw_accuracy"], 2)
     texts["recalibrated"] = _fixed(100 * row["recalibrated_accuracy"], 2)

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from rs_prune.errors import RsPruneError
+from rs_prune.results.paired import best_p
 from rs_prune.results.records import IDENTITY
 
 OPTIONAL = tuple(name for name in IDENTITY if name not in ("dataset", "net", "attention", "criterion", "keep"))
@@ -37,7 +38,8 @@ def summarise(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     """One row per group of runs that differ only in their seed, biggest budget first.
 
     `accuracy` and `drop` (dense minus pruned of the same seed) come with `_low` and `_high`. `best`
-    marks the highest mean *validation* accuracy among the arms that share data set, net and budget.
+    marks the highest mean *validation* accuracy among the arms that share data set, net and budget; `best_p` is the
+    adjusted p of its being above every one of them on test data.
     """
     twice = runs[runs.duplicated([*IDENTITY, "seed"], keep=False)]
     if len(twice):
@@ -59,7 +61,9 @@ def summarise(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
             row[f"max_{name}"] = group[name].max()
         found.append(row)
     summary = pd.DataFrame(found, columns=[*IDENTITY, *_SUMMARY])
-    return _sorted(_like(runs, summary.assign(best=_best(summary))))
+    summary = summary.assign(best=_best(summary), best_p=float("nan"))
+    summary.loc[summary["best"], "best_p"] = best_p(runs, summary[summary["best"]])
+    return _sorted(_like(runs, summary))
 
 
 def dense(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:

@@ -64,6 +64,9 @@ class Store:
     def record_path(self, cell: str) -> Path:
         return self.out / "records" / f"{cell}.json"
 
+    def predictions_path(self, cell: str) -> Path:
+        return self.out / "predictions" / f"{cell}.npz"
+
     def net_folder(self, cell: str) -> Path:
         return self.out / "nets" / cell
 

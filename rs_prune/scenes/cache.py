@@ -23,6 +23,7 @@ from rs_prune.contracts import Scenes
 from rs_prune.errors import RsPruneError
 from rs_prune.results.store import digest, read_json, write_json
 from rs_prune.scenes.array import FACTS, MADE_BY, PIXELS, fill, size, survey
+from rs_prune.scenes.bands import bands_read
 from rs_prune.scenes.contents import contents, file_state
 from rs_prune.scenes.pixels import Images, Streamed, chosen, first_readable, nothing_readable
 
@@ -66,7 +67,7 @@ def decoded(scenes: Scenes, *, cache: Path, gb: float) -> Decoded:
     scenes, digests, lines, state = contents(scenes, cache)
     if not scenes.files:
         raise nothing_readable(scenes)
-    folder = cache / "scenes" / digest([digests, scenes.size, scenes.bands])
+    folder = cache / "scenes" / digest([digests, scenes.size, bands_read(scenes)])
     with suppress(_Unfit):
         return _open(folder, scenes, digests, lines, gb)
     try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from rs_prune.contracts import Scenes, Source
+from rs_prune.scenes.bands import ALL, select
 from rs_prune.scenes.layout import class_folders, data_root, few, find_classes
 
 RGB = ("red", "green", "blue")
@@ -23,6 +24,8 @@ class Declared:
         root: The folder that holds the class folders, or folders around them; None: `below` below RS_PRUNE_DATA.
         size: Side in pixels that scenes are brought to; None: `native`.
         on_error: `raise` or `skip` for files that cannot be read.
+        bands: Names of the bands to read, in the order in which nets get them; or `all`.
+        indices: Names of indices to append to them.
 
     Attributes:
         name: The data set's name.
@@ -33,6 +36,7 @@ class Declared:
         per_class: Images of each class; one number where all have as many; None where only the sum is known.
         images: Images in all.
         bands: Band names, in the order of the files.
+        table: Index -> bands (a, b) of the normalised difference (a - b) / (a + b), after scaling.
         native: Side of a scene in pixels, as distributed.
         scale: Stored values are multiplied by this.
         mean: Mean per band after scaling; None: computed on the training part.
@@ -48,16 +52,26 @@ class Declared:
     per_class: ClassVar[int | tuple[int, ...] | None]
     images: ClassVar[int]
     bands: ClassVar[tuple[str, ...]] = RGB
+    table: ClassVar[Mapping[str, tuple[str, str]]] = {}
     native: ClassVar[int]
     scale: ClassVar[float] = 1 / 255
     mean: ClassVar[tuple[float, ...] | None] = None
     std: ClassVar[tuple[float, ...] | None] = None
     source: ClassVar[Source | None] = None
 
-    def __init__(self, *, root: str | None = None, size: int | None = None, on_error: str = "raise") -> None:
+    def __init__(
+        self,
+        *,
+        root: str | None = None,
+        size: int | None = None,
+        on_error: str = "raise",
+        bands: str | Sequence[str] = ALL,
+        indices: Sequence[str] = (),
+    ) -> None:
         self.root = root
         self.size = self.native if size is None else size
         self.on_error = on_error
+        self.chosen = (bands, tuple(indices) if isinstance(indices, list) else indices)
 
     def folder(self) -> Path:
         return data_root(self.root, self.below)
@@ -66,7 +80,7 @@ class Declared:
         root, folders = find_classes(self.folder(), self.classes)
         files, labels, _ = class_folders(root, folders)
         self._tell(root, folders, labels)
-        return Scenes(
+        scenes = Scenes(
             name=self.name,
             root=root,
             files=files,
@@ -79,6 +93,8 @@ class Declared:
             std=self.std,
             on_error=self.on_error,
         )
+        bands, indices = self.chosen
+        return select(scenes, bands=bands, indices=indices, table=self.table)
 
     def _tell(self, root: Path, folders: Sequence[str], labels: Sequence[int]) -> None:
         """One line for what is where or called otherwise than distributed, and one for counts that differ."""

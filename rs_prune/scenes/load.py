@@ -31,6 +31,7 @@ class Loaded:
         mean: Per band, after scaling: declared, or of the training part.
         std: Likewise.
         skipped: One line for each image that could not be read.
+        contents: SHA-256 of every file's bytes, in the order of `scenes.files`.
         fingerprint: Digest of every image's content, label and part: what a result depends on.
     """
 
@@ -40,6 +41,7 @@ class Loaded:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     skipped: tuple[str, ...]
+    contents: tuple[str, ...]
     fingerprint: str
 
 
@@ -76,6 +78,7 @@ def _load(key: _Key) -> Loaded:
         mean=mean,
         std=std,
         skipped=found.skipped,
+        contents=digests,
         fingerprint=digest([content, scenes.classes, scenes.bands, scenes.size, mean, std]),
     )
 
@@ -141,7 +144,8 @@ def _statistics(
     cache: Path, scenes: Scenes, pixels: Images, train: Sequence[int], contents: Sequence[str]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Statistics of the training part, computed once for its content."""
-    path = cache / "statistics" / f"{digest([contents, scenes.size, scenes.scale, scenes.bands])}.json"
+    chosen = [scenes.reads, scenes.channels] if scenes.channels else []
+    path = cache / "statistics" / f"{digest([contents, scenes.size, scenes.scale, scenes.bands, *chosen])}.json"
     if path.exists():
         kept = read_json(path)
         return tuple(kept["mean"]), tuple(kept["std"])

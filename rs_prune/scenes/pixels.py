@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from rs_prune.contracts import Scenes
 from rs_prune.errors import RsPruneError
-from rs_prune.scenes.bands import scaled
+from rs_prune.scenes.bands import bands_read, scaled
 from rs_prune.scenes.checks import one_type
-from rs_prune.scenes.reading import Pixels, read, resize
+from rs_prune.scenes.reading import Pixels, read_scene, resize
 
 T = TypeVar("T")
 
@@ -41,14 +41,7 @@ def scene(scenes: Scenes, file: str) -> Pixels:
     Raises:
         RsPruneError: When the file cannot be decoded or has other bands than the set. The line begins with its path.
     """
-    path = scenes.root / file
-    pixels = read(path)
-    if len(pixels) != len(scenes.bands):
-        raise RsPruneError(
-            f"{path}: {len(pixels)} bands where the set has {len(scenes.bands)} "
-            f"({', '.join(scenes.bands)}); remove it or dataset.on_error=skip"
-        )
-    return resize(pixels, scenes.size)
+    return resize(read_scene(scenes, file), scenes.size)
 
 
 def in_order(scenes: Scenes, work: Callable[[Pixels], T]) -> Iterator[T | str]:
@@ -73,7 +66,7 @@ def in_order(scenes: Scenes, work: Callable[[Pixels], T]) -> Iterator[T | str]:
         return [one(file) for file in scenes.files[start : start + task]]
 
     # Small scenes in tasks of many, as handing over costs as much as reading; large ones in tasks of about 4 MB.
-    task = max(1, min(A_TASK, 4_000_000 // (len(scenes.bands) * scenes.size[0] * scenes.size[1])))
+    task = max(1, min(A_TASK, 4_000_000 // (len(bands_read(scenes)) * scenes.size[0] * scenes.size[1])))
     waiting: deque[Future[list[T | str]]] = deque()
     try:
         for start in range(0, len(scenes.files), task):
@@ -189,5 +182,5 @@ def statistics(scenes: Scenes, pixels: Images, indices: Sequence[int]) -> tuple[
     mean = total / count
     std = np.sqrt(np.maximum(square / count - mean**2, 0))
     if (std < 1e-12).any():
-        raise RsPruneError(f"band {int(std.argmin()) + 1}: constant over the training part; leave it out")
+        raise RsPruneError(f"band {scenes.bands[int(std.argmin())]}: constant over the training part; leave it out")
     return tuple(mean.tolist()), tuple(std.tolist())

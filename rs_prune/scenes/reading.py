@@ -15,6 +15,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from torch.nn import functional as F
 from torchvision.io import ImageReadMode, decode_image
 
+from rs_prune.contracts import Scenes
 from rs_prune.errors import RsPruneError
 
 TIFF = (".tif", ".tiff")
@@ -22,7 +23,12 @@ Pixels = NDArray[Any]
 """(bands, height, width): uint8, uint16 or float32."""
 
 
-def read(path: Path) -> Pixels:
+def read_scene(scenes: Scenes, file: str) -> Pixels:
+    """Decodes those bands of one of the set's files that the set reads, as they are stored."""
+    return read(scenes.root / file, scenes.reads, scenes.stored or scenes.bands)
+
+
+def read(path: Path, bands: Sequence[int] = (), names: Sequence[str] = ()) -> Pixels:
     """Decodes an image as it is stored.
 
     Pixels that the file declares as nodata, and NaN, become 0.
@@ -30,15 +36,22 @@ def read(path: Path) -> Pixels:
     Args:
         path: A JPEG or PNG (delivered as RGB), or a TIFF with any number of uint8, uint16, int16 or
             float bands.
+        bands: Positions of the bands to read, in the order of delivery; of a TIFF no others are decoded. Empty: all.
+        names: The bands that the file must hold; empty: any.
 
     Returns:
         (bands, height, width) array: uint8, uint16 or float32.
 
     Raises:
-        RsPruneError: When the file cannot be decoded.
+        RsPruneError: When the file cannot be decoded, holds another number of bands, or in those read nothing but
+            nodata.
     """
     try:
-        return _read_tiff(path) if path.suffix.lower() in TIFF else _read_photo(path)
+        if path.suffix.lower() in TIFF:
+            return _read_tiff(path, bands, names)
+        pixels = _read_photo(path)
+        _check_count(path, len(pixels), names)
+        return pixels[list(bands)] if bands else pixels
     except FileNotFoundError:
         raise RsPruneError(f"{path}: no such file") from None
     except (RuntimeError, RasterioError, OSError, ValueError) as error:
@@ -74,18 +87,30 @@ def _read_photo(path: Path) -> Pixels:
     return pixels
 
 
-def _read_tiff(path: Path) -> Pixels:
+def _read_tiff(path: Path, bands: Sequence[int], names: Sequence[str]) -> Pixels:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path) as scene:
-            pixels = scene.read()
-            for band, nodata in enumerate(scene.nodatavals):
-                if nodata is not None:
-                    pixels[band][pixels[band] == nodata] = 0
-    kept: Pixels = pixels
-    if pixels.dtype.kind == "f":
-        kept = np.nan_to_num(pixels, nan=0.0)
+            _check_count(path, scene.count, names)
+            places = list(bands) or list(range(scene.count))
+            pixels = scene.read([place + 1 for place in places])
+            missing = np.isnan(pixels) if pixels.dtype.kind == "f" else np.zeros(pixels.shape, bool)
+            for band, place in enumerate(places):
+                if scene.nodatavals[place] is not None:
+                    missing[band] |= pixels[band] == scene.nodatavals[place]
+    if missing.all():
+        raise RsPruneError(f"{path}: holds nothing but nodata; remove it or dataset.on_error=skip")
+    pixels[missing] = 0
+    kept: Pixels = np.nan_to_num(pixels) if pixels.dtype.kind == "f" else pixels
     return kept if kept.dtype in (np.uint8, np.uint16) else kept.astype(np.float32)
+
+
+def _check_count(path: Path, count: int, names: Sequence[str]) -> None:
+    if names and count != len(names):
+        raise RsPruneError(
+            f"{path}: {count} bands where the set has {len(names)} ({', '.join(names)}); remove it or "
+            "dataset.on_error=skip"
+        )
 
 
 def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:

@@ -6,16 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from rs_prune.results.documents import escape
 from rs_prune.results.files import write
 from rs_prune.results.show import NAMED, NAMES, caption, cells
-
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-}
 
 
 class Latex:
@@ -38,11 +31,6 @@ class Latex:
             position="t",
         )
         return [write(folder / self.name, _spaced(table, list(text["keep"])).encode())]
-
-
-def escape(text: str) -> str:
-    """`text` as LaTeX prints it literally."""
-    return "".join(_SPECIAL.get(sign, sign) for sign in text)
 
 
 def _spaced(table: str, keeps: list[str]) -> str:

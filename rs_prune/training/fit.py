@@ -14,7 +14,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from rs_prune.contracts import Device, Loss
@@ -143,14 +143,25 @@ def fit(
 
 
 @torch.inference_mode()
-def evaluate(net: nn.Module, data: SceneData, part: str, device: Device = "cpu") -> tuple[float, dict[str, float]]:
-    """Accuracy over a part, and per class, from summed counts."""
+def predict(net: nn.Module, data: SceneData, part: str, device: Device = "cpu") -> Tensor:
+    """(images,) the class that the net gives each image of a part, in the part's order; on the CPU."""
     net = net.to(device).eval()
-    confusion = MulticlassConfusionMatrix(data.num_classes).to(device)
+    found = []
     for batch in data.batches(part, device=device):
         with machine_shared():
-            confusion.update(net(batch["image"]), batch["label"])
-    counts = confusion.compute().cpu()
+            found.append(net(batch["image"]).argmax(1).cpu())
+    return torch.cat(found)
+
+
+def evaluate(net: nn.Module, data: SceneData, part: str, device: Device = "cpu") -> tuple[float, dict[str, float]]:
+    """Accuracy over a part, and per class, from summed counts."""
+    return score(predict(net, data, part, device), data, part)
+
+
+def score(predicted: Tensor, data: SceneData, part: str) -> tuple[float, dict[str, float]]:
+    """Accuracy over a part, and per class, of what `predict` gave."""
+    labels = torch.tensor(data.scenes.labels)[torch.tensor(getattr(data.parts, part))]
+    counts = MulticlassConfusionMatrix(data.num_classes)(predicted, labels)
     right, total = counts.diag(), counts.sum(1)
     per_class = {
         name: float(right[label]) / max(int(total[label]), 1) for label, name in enumerate(data.scenes.classes)

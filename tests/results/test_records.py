@@ -67,7 +67,9 @@ def test_columns_and_values(tmp_path: Path) -> None:
         "dense_accuracy": 0.95, "folded_accuracy": 0.51, "raw_accuracy": 0.11, "accuracy": 1 / 3,
         "dense_params": 1000, "params": 300, "dense_macs": 20000, "macs": 9990, "latency_ms": 2.5,
         "mask_error": 1e-6, "wall_s": 12.5, "val_accuracy": 0.93, "dense_val_accuracy": 0.96,
-        "dense_latency_ms": 4.5, "mean_gate_error": 0.25, **SPARSE, "variant": "", "digest": "a",
+        "dense_latency_ms": 4.5, "mean_gate_error": 0.25, **SPARSE, "dense_bands": "", "kept_bands": "", "split": "",
+        "variant": "",
+        "digest": "a",
     }  # fmt: skip
 
 
@@ -164,3 +166,10 @@ def test_write_replaces_whole_files(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         write(path.parent / "folder", b"")
     assert {found.name for found in path.parent.iterdir()} == {"file", "folder"}
+
+
+def test_the_split_is_told_from_the_configuration(tmp_path: Path) -> None:
+    shares = {"train": 0.6, "val": 0.1, "test": 0.3, "seed": 0}
+    full(tmp_path, "a", config={"split": shares, "limit": None})
+    full(tmp_path, "b", config={"split": shares | {"seed": 1}, "limit": 90}, choices=CHOICES | {"criterion": "l2"})
+    assert list(runs(load(tmp_path))["split"]) == ["seed0-0.6-0.1-0.3", "seed1-0.6-0.1-0.3-limit90"]

@@ -1,0 +1,1 @@
+"""Choices: pages made of the results, to be read in a browser."""

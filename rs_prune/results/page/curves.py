@@ -1,0 +1,105 @@
+"""Accuracy against cost as plain values, one panel per data set and net."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import pandas as pd
+
+from rs_prune.results.looks import AXES, GREY, Looks
+from rs_prune.results.page.words import arm, filters, number
+from rs_prune.results.paper import parsed
+from rs_prune.results.stats import dense, rows
+
+COST = ("keep", "macs", "dense_macs", "params", "dense_params", "latency_ms")
+MEAN = (*COST, "seeds", *(f"accuracy{end}" for end in ("", "_low", "_high")), "drop", "raw_accuracy", "val_accuracy")
+RUN = (*COST, "seed", "accuracy", "dense_accuracy", "raw_accuracy", "val_accuracy")
+SYMBOLS = {
+    "o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross", "X": "x",
+    "<": "triangle-left", ">": "triangle-right", "*": "star",
+}  # fmt: skip
+
+
+class Curves:
+    """What the page draws. Colours, dashes and markers are those of the figures.
+
+    Args:
+        summary: What `summarise` gives.
+        runs: One row a run.
+        paper: What `results.paper.read_paper` gives; may be empty.
+    """
+
+    def __init__(self, summary: pd.DataFrame, runs: pd.DataFrame, paper: pd.DataFrame) -> None:
+        self.filters = filters(summary)
+        nets = dense(runs)
+        self._looks = Looks(summary, nets)
+        self._summary, self._dense, self._runs = rows(summary), rows(nets), rows(runs)
+        self._paper = parsed(paper)
+        self.panels = [self._panel(*key) for key in sorted({(row["dataset"], row["net"]) for row in self._summary})]
+
+    def as_json(self) -> dict[str, Any]:
+        axes = {name: {"title": title, "unit": unit} for name, (title, _, unit) in AXES.items()}
+        axes["share"] = {"title": "MACs (% of the dense net's)", "unit": 1}
+        return {"axes": axes, "filters": list(self.filters), "panels": self.panels}
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """Axis -> its title, of every axis that some run has a value for; of MACs if there is none."""
+        titles = {name: axis["title"] for name, axis in self.as_json()["axes"].items()}
+        there = {name for name in AXES if any(number(row[name]) is not None for row in self._summary)} or {"macs"}
+        return {name: title for name, title in titles.items() if name in there or (name == "share" and "macs" in there)}
+
+    @property
+    def label(self) -> str:
+        """What the words of a line's label are, in their order."""
+        return self._looks.title
+
+    def legend(self) -> dict[str, list[dict[str, Any]]]:
+        """Attention -> the lines that it has somewhere, each once, in the order of the panels."""
+        found: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+        for panel in self.panels:
+            for line in (*panel["dense"], *panel["arms"]):
+                found[line["words"]["attention"]].setdefault(line["key"], line)
+        return {name: list(lines.values()) for name, lines in sorted(found.items())}
+
+    def _panel(self, dataset: str, net: str) -> dict[str, Any]:
+        def mine(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            return [row for row in table if (row["dataset"], row["net"]) == (dataset, net)]
+
+        arms: dict[str, dict[str, Any]] = {}
+        for row in sorted(mine(self._summary), key=lambda row: tuple(arm(row).values())):
+            key = repr(arm(row))
+            arms.setdefault(key, _line(arm(row), self._looks.arm(row)) | {"means": [], "runs": []})
+            arms[key]["means"].append({name: number(row[name]) for name in MEAN})
+        for row in mine(self._runs):
+            point = {name: number(row[name]) for name in RUN} | {"digest": row["digest"]}
+            arms[repr(arm(row))]["runs"].append(point)
+        nets = [
+            _line({name: row[name] for name in ("dataset", "net", "attention")}, self._looks.dense(row))
+            | {"means": [{name: number(row.get(name)) for name in MEAN}]}
+            for row in mine(self._dense)
+        ]
+        return {
+            "dataset": dataset,
+            "net": net,
+            "arms": list(arms.values()),
+            "dense": nets,
+            "paper": mine(self._paper),
+        }
+
+
+def _line(words: dict[str, str], look: dict[str, Any]) -> dict[str, Any]:
+    """What the page needs of a look: the pattern of dashes in pixels, the marker by its name in plotly."""
+    style, width = look["linestyle"], look["linewidth"]
+    dash = "solid" if style == "-" else ",".join(f"{step * width:g}px" for step in style[1])
+    return {
+        "words": words,
+        "label": look["label"],
+        "key": f"{words['attention']}: {look['label']}",
+        "color": look["color"],
+        "dash": dash,
+        "symbol": SYMBOLS[look["marker"]],
+        "open": look["markerfacecolor"] == "white",
+        "dense": look["color"] == GREY,
+    }
