@@ -169,7 +169,9 @@ def test_every_schedule_ends_at_the_budget_with_a_net_that_can_be_loaded(rs_prun
     (record,) = records(tmp_path / "here")
     assert 0.49 <= record["cost"]["pruned"]["macs"] / record["cost"]["dense"]["macs"] <= 0.5
     assert sum(len(history) for history in record["training"]["finetune"]) == (
-        5 if schedule in ("soft", "dynamic") else 3  # those from scratch have the dense net's two epochs too
+        5
+        if schedule in ("soft", "dynamic", "from_scratch")
+        else 3  # those from scratch have the dense net's two epochs too
     )
     net = load_net(tmp_path / "here" / "nets" / record["digest"])
     macs, params = measure(net, torch.zeros(1, 3, 32, 32))

@@ -55,7 +55,12 @@ def claimed(criterion: str, granularity: str, schedule: str) -> bool:
     if granularity == "neurons" and criterion in READ_GATES:
         return False  # hidden units have none
     if granularity == "n_m":
-        return schedule in ("one_shot", "rewind", "soft")  # one pattern: no steps towards it, nothing to exchange
+        return schedule in (
+            "one_shot",
+            "rewind",
+            "soft",
+            "from_scratch",
+        )  # one pattern: no steps towards it, nothing to exchange
     return not (granularity == "layers" and schedule in ("gradual", "soft", "dynamic"))  # blocks are not masked
 
 

@@ -410,7 +410,7 @@ def test_a_keep_outside_of_its_range_is_refused(budget: Any, keep: Any) -> None:
     assert str(keep) in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "budget").glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted({path.stem for path in (CONF / "budget").glob("*.yaml")} - {"bands"}))
 def test_every_budget_builds_and_refuses(name: str) -> None:
     node = OmegaConf.load(CONF / "budget" / f"{name}.yaml")
     assert build(node, "budget").keep == node.keep
