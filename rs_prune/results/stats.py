@@ -73,7 +73,7 @@ def dense(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
         seeds = group.groupby("seed", dropna=False).mean(numeric_only=True)
         row: dict[str, Any] = dict(zip(DENSE, key, strict=True)) | {"keep": 1.0}
         row["seeds"] = int(seeds["dense_accuracy"].notna().sum())
-        row |= _interval("accuracy", seeds["dense_accuracy"], confidence)
+        row |= _interval("accuracy", seeds["dense_accuracy"].round(12), confidence)  # means of equal numbers are not
         for name in ("val_accuracy", "params", "macs", "latency_ms"):
             row[name] = seeds[f"dense_{name}"].mean()
         row |= {"dense_macs": row["macs"], "dense_params": row["params"]}
