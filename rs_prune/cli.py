@@ -22,7 +22,6 @@ from rs_prune.usage import conf_folder, general_help, verb_help, verbs
 from rs_prune.worker import end_with_parent
 
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "no CUDA" is no news on a CPU
-JOURNAL = "RS_PRUNE_JOURNAL"
 TRACEBACK = "RS_PRUNE_TRACEBACK"
 
 
@@ -47,16 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(verb: str, words: list[str]) -> int:
+    words, further = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     if {"-q", "--quiet"} & set(words):
         words = [word for word in words if word not in ("-q", "--quiet")] + ["quiet=true"]
-    if "--" in words:  # what follows is for the runs that this verb starts
-        at = words.index("--")
-        further = shlex.join(words[at + 1 :]).replace("\\", "\\\\").replace('"', '\\"')
-        words = [*words[:at], f'words="{further}"']
     os.environ.pop(TRACEBACK, None)
     if "--traceback" in words:
         words.remove("--traceback")
         os.environ[TRACEBACK] = "1"
+    if further and verb != "reproduce":
+        return _complain(f"-- {further[0]}: what follows -- is for the runs that `rs-prune reproduce` starts", 2)
+    if further:
+        escaped = shlex.join(further).replace("\\", "\\\\").replace('"', '\\"')
+        words.append(f'words="{escaped}"')
     os.environ["HYDRA_FULL_ERROR"] = "1"  # we say it ourselves, in one line
     try:
         paths, failures = runs_of(verb, words)
@@ -77,21 +78,15 @@ def _run(verb: str, words: list[str]) -> int:
 
 def runs_of(verb: str, words: list[str]) -> tuple[list[Path], list[str]]:
     """The records that a verb made or found, and one line for every run of it that failed; also within another verb."""
-    outer = os.environ.get(JOURNAL)
     with tempfile.TemporaryDirectory(prefix="rs_prune-") as folder:
         journal = Path(folder) / "journal"
-        os.environ[JOURNAL] = str(journal)
-        try:
-            _hydra(verb, words)
-        finally:
-            if outer is not None:
-                os.environ[JOURNAL] = outer
+        _hydra(verb, words, journal)
         entries = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
     paths = [Path(entry["record"]) for entry in entries if entry.get("record")]
     return paths, [entry["failed"] for entry in entries if "failed" in entry]
 
 
-def _hydra(verb: str, words: list[str]) -> None:
+def _hydra(verb: str, words: list[str], journal: Path) -> None:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
@@ -100,16 +95,20 @@ def _hydra(verb: str, words: list[str]) -> None:
     logging.getLogger("rs_prune").setLevel(logging.WARNING if "quiet=true" in words else logging.INFO)
     before, sys.argv = sys.argv, [f"rs-prune {verb}", *words]
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=verb)(Task(verb))()
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=verb)(Task(verb, journal))()
     finally:
         sys.argv = before
 
 
 class Task:
-    """One verb as Hydra calls it, also in a worker process. Records and errors go to the journal."""
+    """One verb as Hydra calls it, also in a worker process. Records and errors go to the journal.
 
-    def __init__(self, verb: str) -> None:
+    The journal's path travels with the task: workers outlive a sweep, and keep the environment of the first.
+    """
+
+    def __init__(self, verb: str, journal: Path) -> None:
         self.verb = verb
+        self.journal = journal
         self.__name__ = verb
         self.__doc__ = None
 
@@ -128,7 +127,7 @@ class Task:
             entry["failed"] = one_line(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other runs go on
                 entry["failed"] += f" [{' '.join(HydraConfig.get().overrides.task)}]"
-        with Path(os.environ[JOURNAL]).open("a") as journal:
+        with self.journal.open("a") as journal:
             journal.write(json.dumps(entry) + "\n")
 
 

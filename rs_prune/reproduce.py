@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from rs_prune.cli import runs_of
-from rs_prune.errors import RsPruneError
+from rs_prune.errors import RsPruneError, one_line
 from rs_prune.report import documents
 from rs_prune.results import records
 from rs_prune.results.beside import beside, print_beside, printed_numbers, write_beside
@@ -32,15 +32,15 @@ def main(cfg: DictConfig) -> None:
             console.print(str(write(path, wandb_sweep(cfg.item, arm).encode())), markup=False)
         return
     made, failures = _run(cfg, planned, console)
-    found = {name: [records.read_record(path) for path in sorted(set(paths))] for name, paths in made.items()}
-    everything = list({record["digest"]: record for some in found.values() for record in some}.values())
+    found = {path: records.read_record(path) for path in sorted({path for paths in made.values() for path in paths})}
+    everything = list(found.values())
     runs = records.runs(everything)
     if runs.empty:
         raise RsPruneError(f"experiment={cfg.item}: no run was finished; {failures[0] if failures else 'all skipped'}")
     print_skipped(console, records.skipped(everything))
     print_table(console, runs)
     paper = printed_numbers(cfg.item)
-    table = beside(paper, {name: records.runs(some) for name, some in found.items()})
+    table = beside(paper, runs, {name: {found[path]["digest"] for path in paths} for name, paths in made.items()})
     print_beside(console, table)
     for path in write_beside(table, Path(cfg.report)):
         console.print(str(path), markup=False)
@@ -70,7 +70,10 @@ def _run(cfg: DictConfig, planned: list[Arm], console: Console) -> tuple[dict[st
         console.print(f"{cfg.item} {cfg.scale}: arm {number} of {len(planned)}, {arm.name}: {arm.runs} runs; "
                       f"{done} of {total} runs done{left}", markup=False)  # fmt: skip
         started, moment = time.monotonic(), time.time()
-        paths, failed = runs_of("run", ["-m", *arm.words])
+        try:
+            paths, failed = runs_of("run", ["-m", *arm.words])
+        except Exception as error:  # words that cannot be composed: the other arms go on
+            paths, failed = [], [f"arm {arm.name}: {one_line(error)}"]
         new = sum(path.stat().st_mtime >= moment for path in paths)
         fresh, spent = fresh + new, spent + (time.monotonic() - started if new else 0.0)
         done += arm.runs

@@ -45,6 +45,9 @@ def arms(cfg: DictConfig) -> list[Arm]:
         raise RsPruneError(f"scale={scale}: must be one of {', '.join(scales)}")
     if cfg.only is not None and cfg.only not in cfg.arms:
         raise RsPruneError(f"only={cfg.only}: experiment={cfg.item} has the arms {', '.join(cfg.arms)}")
+    for word in shlex.split(str(cfg.words or "")):
+        if word.partition("=")[0] in ("out", "workers", "launcher"):
+            raise RsPruneError(f"-- {word}: is for all runs together; set out= or workers= before the --")
     where = f"out={cfg.out} cache={cfg.cache} logger={cfg.run_logger} quiet={str(cfg.quiet).lower()}"
     if cfg.workers > 1:
         where += f" launcher=parallel workers={cfg.workers}"
@@ -53,9 +56,9 @@ def arms(cfg: DictConfig) -> list[Arm]:
         if cfg.only in (None, name):
             size = cfg.scales["full" if scale == "full" else "cpu"]
             if scale == "smoke":
-                words = _first(_merged(cfg.every, size, own, cfg.smoke, cfg.smoke_arms.get(name), cfg.words, where))
+                words = _first(_merged(cfg.every, size, own, cfg.smoke, cfg.smoke_arms.get(name), where, cfg.words))
             else:
-                words = _merged(cfg.every, size, own, cfg.words, where)
+                words = _merged(cfg.every, size, own, where, cfg.words)
             found.append(Arm(str(name), words, _runs(words)))
     return found
 

@@ -11,6 +11,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from rs_prune.results.beside import beside, printed_numbers
+from rs_prune.results.records import runs as read_runs
 from rs_prune.sweep import arms
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,15 +93,35 @@ def test_a_wandb_sweep_holds_every_word_of_its_arm(rs_prune, tmp_path):
 
 
 def runs(arm: str, accuracies: list[float], **words: object) -> pd.DataFrame:
-    table = pd.DataFrame({"accuracy": accuracies, "seed": range(len(accuracies)), "criterion": arm})
-    fixed = {"dataset": "eurosat", "net": "resnet18", "attention": "none", "keep": 0.3, "params": 1.0e6, "macs": 15.1e6}
-    dense = {"dense_accuracy": 0.9, "dense_params": 11.2e6, "dense_macs": 150e6, "epochs": 10}
-    return table.assign(**fixed, **dense).assign(**words)
+    """Rows as `records.runs` gives them: one seed each."""
+    records = [
+        {
+            "digest": f"{arm}-{seed}-{sorted(words.items())}",
+            "status": "finished",
+            "choices": {
+                "dataset": "eurosat", "net": "resnet18", "attention": "none", "criterion": arm, "keep": 0.3,
+                "seed": seed, "granularity": "channels", "schedule": "one_shot", "scope": "local", "budget": "channels", "epochs": 10,
+                "finetune_epochs": 3, "selection": "val", **words,
+            },
+            "accuracy": {"final": {"test": accuracy, "val": accuracy}, "dense": {"test": 0.9, "val": 0.9}},
+            "cost": {
+                "dense": {"params": 11_200_000, "macs": 150_000_000},
+                "pruned": {"params": 1_000_000, "macs": 15_100_000},
+            },
+        }
+        for seed, accuracy in enumerate(accuracies)
+    ]  # fmt: skip
+    return read_runs(records)
+
+
+def of_arms(**arms: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, set[str]]]:
+    digests = {name: set(table["digest"]) for name, table in arms.items()}
+    return pd.concat(arms.values(), ignore_index=True), digests
 
 
 def test_our_numbers_stand_beside_the_printed_ones():
     paper = printed_numbers("remotetrimmer_table1")
-    table = beside(paper, {"l1": runs("l1", [0.90, 0.92]), "se_l1": runs("l1", [0.91], attention="se")})
+    table = beside(paper, *of_arms(l1=runs("l1", [0.90, 0.92]), se_l1=runs("l1", [0.91], attention="se")))
     l1 = table[(table["arm"] == "l1") & (table["dataset"] == "eurosat") & (table["net"] == "resnet18")].iloc[0]
     assert l1["paper"] == pytest.approx(87.2)
     assert l1["ours"] == pytest.approx(91.0)
@@ -115,9 +136,51 @@ def test_our_numbers_stand_beside_the_printed_ones():
     assert len(not_run) == len(paper) - 2  # what they printed and we did not run is there too
 
 
+def test_what_an_arm_sweeps_besides_seeds_is_not_averaged():
+    plain = pd.concat([runs("l1", [0.92, 0.90]), runs("random", [0.80, 0.78])])
+    table = beside(printed_numbers("pfam"), *of_arms(plain=plain))
+    found = table[table["arm"] == "plain"].set_index("words")
+    assert found.loc["criterion=l1", "ours"] == pytest.approx(91)
+    assert found.loc["criterion=random", "ours"] == pytest.approx(79)
+    assert set(found["seeds"]) == {2}
+
+
+def test_nets_trained_with_a_penalty_are_no_seeds_of_the_plain_dense_net():
+    plain, slim = runs("l1", [0.90, 0.92]), runs("bn_scale", [0.90, 0.91])
+    slim = slim.assign(dense_accuracy=[0.7, 0.71], variant="penalty=slimming")
+    table = beside(printed_numbers("remotetrimmer_table1"), *of_arms(l1=plain, bn=slim))
+    dense = table[(table["arm"] == "dense") & table["ours"].notna()]
+    assert dense["ours"].tolist() == [pytest.approx(90), pytest.approx(70.5)]
+    assert dense["paper"].notna().tolist() == [True, False]
+
+
 def test_a_printed_rate_belongs_to_its_own_budget():
-    paper = printed_numbers("remotetrimmer_fig3_rates")
-    ours = {"se": pd.concat([runs("cap", [0.9], keep=0.9), runs("cap", [0.8], keep=0.1)])}
-    table = beside(paper, ours)
+    ours = pd.concat([runs("cap", [0.9], keep=0.9), runs("cap", [0.8], keep=0.1)])
+    table = beside(printed_numbers("remotetrimmer_fig3_rates"), *of_arms(se=ours))
     found = table[(table["arm"] == "se") & table["ours"].notna()].set_index("keep")["paper"]
     assert found[0.9] == pytest.approx(92.7) and found[0.1] == pytest.approx(87.6)
+
+
+def test_words_that_cannot_be_composed_cost_their_arm_alone(rs_prune, scenes, tmp_path):
+    answer = rs_prune(
+        "reproduce", "experiment=pfam", "scale=smoke", "out=here", "--", f"dataset.root={scenes}", "criterion=l2"
+    )
+    assert answer.status == 1
+    assert "2 runs failed; the first: arm correlated: criterion.keep: no such key" in answer.err
+    assert {"l2", "random"} <= set(pd.read_csv(tmp_path / "here" / "report" / "beside.csv")["arm"])
+
+
+def test_arms_run_side_by_side_leave_all_their_records(rs_prune, scenes, tmp_path):
+    answer = rs_prune(
+        "reproduce", "experiment=remotetrimmer_table4_balance", "scale=smoke", "out=here", "workers=2", "-q", "--",
+        f"dataset.root={scenes}",
+    )  # fmt: skip
+    assert answer.status == 0, answer.err
+    assert answer.out == ""
+    assert len(list((tmp_path / "here" / "records").glob("*.json"))) == 4
+
+
+def test_what_follows_the_dashes_is_for_runs_alone(rs_prune):
+    assert "is for the runs that `rs-prune reproduce` starts" in rs_prune("run", "--", "seed=0").err
+    answer = rs_prune("reproduce", "experiment=pfam", "--", "out=elsewhere")
+    assert "-- out=elsewhere: is for all runs together; set out= or workers= before the --" in answer.err

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -11,13 +12,14 @@ from rich.console import Console
 from rs_prune.errors import RsPruneError
 from rs_prune.results.files import write
 from rs_prune.results.paper import nothing, parsed, read_paper
-from rs_prune.results.stats import mean_interval
+from rs_prune.results.stats import OPTIONAL, dense, rows, summarise
 from rs_prune.usage import experiments_folder
 
 DENSE = "dense"
 """The arm of the dense nets in a `paper.csv`."""
 COLUMNS = {
     "arm": "arm",
+    "words": "within it",
     "dataset": "data set",
     "net": "net",
     "keep": "keep",
@@ -50,61 +52,71 @@ def printed_numbers(item: str) -> pd.DataFrame:
     return table
 
 
-def beside(paper: pd.DataFrame, ours: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row per arm, data set, net and budget, ours or printed: both accuracies, our interval, the difference.
+def beside(paper: pd.DataFrame, runs: pd.DataFrame, arms: Mapping[str, Collection[str]]) -> pd.DataFrame:
+    """One row per arm, data set, net, budget and whatever else varies within the arm, and one per printed number.
 
-    A printed row without a `keep` belongs to every budget of its arm; one whose arm is `dense` to the dense nets.
+    A printed row without a `keep` belongs to every budget of its arm; one whose arm is `dense` to the dense nets that
+    were trained without attention and penalty.
 
     Args:
         paper: What `printed_numbers` gives.
-        ours: Arm -> its runs, as `records.runs` gives them.
+        runs: All runs, as `records.runs` gives them.
+        arms: Arm -> digests of its runs.
     """
     found = []
     used: set[int] = set()
-    for arm, runs in {DENSE: _dense(ours), **ours}.items():
-        for (dataset, net, keep), group in runs.groupby(["dataset", "net", "keep"], sort=False):
-            mean, low, high = mean_interval(group["accuracy"])
-            row = {
-                "arm": arm,
-                "dataset": dataset,
-                "net": net,
-                "keep": keep,
-                "ours": 100 * mean,
-                "half": 100 * (high - low) / 2,
-                "seeds": len(group),
-                "params": group["params"].mean() / 1e6,
-                "macs": group["macs"].mean() / 1e6,
-            }
-            printed = paper[
-                (paper["arm"] == arm)
-                & (paper["dataset"] == dataset)
-                & (paper["net"] == net)
-                & ((paper["keep"] == "") | (pd.to_numeric(paper["keep"], errors="coerce") == keep))
-            ]
-            used |= set(printed.index)
-            found += [row | _printed(line) for _, line in printed.iterrows()] or [row]
+    for row in _ours(runs, arms):
+        printed = paper[
+            (paper["arm"] == row["arm"])
+            & (paper["dataset"] == row["dataset"])
+            & (paper["net"] == row["net"])
+            & ((paper["keep"] == "") | (pd.to_numeric(paper["keep"], errors="coerce") == row["keep"]))
+            & ("penalty=slimming" not in row["words"])
+        ]
+        used |= set(printed.index)
+        found += [row | _printed(line) for _, line in printed.iterrows()] or [row]
     found += [
         {"arm": line["arm"], "dataset": line["dataset"], "net": line["net"]} | _printed(line)
         for index, line in paper.iterrows()
         if index not in used
     ]
     table = pd.DataFrame(found, columns=list(COLUMNS))
+    table["words"] = table["words"].fillna("")
     table["difference"] = table["ours"] - table["paper"]
     return table
 
 
-def _dense(ours: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The dense nets without attention of all arms, each once, as if they were runs."""
-    runs = pd.concat(ours.values(), ignore_index=True)
-    plain = runs[(runs["attention"] == "none") & runs["dense_accuracy"].notna()]
-    once = plain.drop_duplicates(["dataset", "net", "seed", "epochs", "dense_accuracy"])
-    return once.assign(accuracy=once["dense_accuracy"], params=once["dense_params"], macs=once["dense_macs"], keep=1.0)
+def _ours(runs: pd.DataFrame, arms: Mapping[str, Collection[str]]) -> Iterator[dict[str, Any]]:
+    """The dense nets without attention, then the arms: means over seeds alone."""
+    plain = runs[runs["attention"] == "none"]
+    if len(plain):
+        nets = dense(plain)
+        yield from _rows(DENSE, nets, [name for name in ("epochs", "variant") if nets[name].nunique() > 1])
+    for arm, digests in arms.items():
+        mine = runs[runs["digest"].isin(digests)]
+        if len(mine):
+            table = summarise(mine)
+            yield from _rows(arm, table, [n for n in ("attention", "criterion", *OPTIONAL) if table[n].nunique() > 1])
+
+
+def _rows(arm: str, table: pd.DataFrame, named: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for row in rows(table):
+        words = [str(row[name]) if name == "variant" else f"{name}={row[name]}" for name in named]
+        yield {
+            "arm": arm,
+            "words": " ".join(word for word in words if word),
+            **{name: row[name] for name in ("dataset", "net", "keep", "seeds")},
+            "ours": 100 * row["accuracy"],
+            "half": 100 * (row["accuracy_high"] - row["accuracy_low"]) / 2,
+            "params": row["params"] / 1e6,
+            "macs": row["macs"] / 1e6,
+        }
 
 
 def write_beside(table: pd.DataFrame, folder: Path) -> list[Path]:
     """`beside.csv` and `beside.md`."""
     text = _text(table)
-    align = ["left" if name in ("arm", "dataset", "net", "source") else "right" for name in table]
+    align = ["left" if name in ("arm", "words", "dataset", "net", "source") else "right" for name in table]
     shown = text.rename(columns=COLUMNS).to_markdown(index=False, disable_numparse=True, colalign=align)
     notes = "Ours: mean over seeds and half of its 95 % t-interval. An empty cell: not run here, or not printed there."
     return [

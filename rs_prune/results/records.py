@@ -126,6 +126,8 @@ def _check(record: Any, where: str) -> Mapping[str, Any]:
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {name: _word(record["choices"], name) for name in CHOICES}
     row |= {column: _number(_at(record, path)) for column, path in VALUES.items() if column != "wall_s"}
+    if str(row["selection"]).startswith("test"):  # there are no validation data that an arm could be chosen on
+        row |= {"val_accuracy": None, "dense_val_accuracy": None}
     times = record.get("times") or {}
     row["wall_s"] = times.get("total", sum(times.values()) if times else None)
     row |= {name: " ".join(_at(record, ("bands", name.removesuffix("_bands"))) or ()) for name in BANDS}
@@ -138,8 +140,9 @@ def _split(config: Any) -> str:
     if not isinstance(shares, Mapping):
         return ""
     limit = _at(config, ("limit",))
-    words = (f"seed{shares.get('seed')}", *(f"{shares[part]}" for part in ("train", "val", "test") if part in shares))
-    return "-".join(words if limit is None else (*words, f"limit{limit}"))
+    words = [f"seed{shares.get('seed')}", *(f"{shares[part]}" for part in ("train", "val", "test") if part in shares)]
+    words += [f"{key}{shares[key]}" for key in ("lists", "block_km") if key in shares]
+    return "-".join(words if limit is None else [*words, f"limit{limit}"])
 
 
 def _word(choices: Mapping[str, Any], name: str) -> Any:
