@@ -100,7 +100,8 @@ def runs(arm: str, accuracies: list[float], **words: object) -> pd.DataFrame:
             "status": "finished",
             "choices": {
                 "dataset": "eurosat", "net": "resnet18", "attention": "none", "criterion": arm, "keep": 0.3,
-                "seed": seed, "granularity": "channels", "schedule": "one_shot", "scope": "local", "budget": "channels", "epochs": 10,
+                "seed": seed, "granularity": "channels", "schedule": "one_shot", "scope": "local", "budget": "channels",
+                "epochs": 10,
                 "finetune_epochs": 3, "selection": "val", **words,
             },
             "accuracy": {"final": {"test": accuracy, "val": accuracy}, "dense": {"test": 0.9, "val": 0.9}},
