@@ -20,7 +20,7 @@ from rs_prune.results.sheet import contact_sheet, stretch, true_colour
 from rs_prune.results.store import write_json
 from rs_prune.scenes.layout import few
 from rs_prune.scenes.reading import read
-from rs_prune.scenes.splits import PARTS, options, split
+from rs_prune.scenes.splits import PARTS, in_use, options, share_of_training, split
 from rs_prune.scenes.survey import Seen, common, moments, survey, units
 
 SHOWN = 20  # names on the screen; summary.json has all
@@ -41,6 +41,8 @@ def main(cfg: DictConfig) -> None:
     parts, reason = None, None
     try:
         parts = split(kept, units(found), **options(words), seed=words["seed"])
+        contents = [found[index].content for index in parts.train]
+        parts = share_of_training(parts, kept.labels, contents, in_use(words), words["seed"])
     except RsPruneError as error:
         reason = str(error)
     facts = _summary(scenes, seen, kept, found, parts, reason)

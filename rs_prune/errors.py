@@ -10,6 +10,10 @@ class RsPruneError(Exception):
     """A mistake in the input or the set-up. The command line prints its one line and exits with 1."""
 
 
+class PassingFault(RsPruneError):
+    """The system could not just then: says nothing of the file, so that no file is skipped for it."""
+
+
 class DoesNotApply(RsPruneError):
     """A combination of options that makes no sense; a multirun records it as skipped and goes on."""
 

@@ -24,7 +24,7 @@ from rs_prune.pruning.gate import attach, attach_input, bare
 from rs_prune.pruning.graph import trace
 from rs_prune.results.store import Store, digest, writable
 from rs_prune.scenes.load import Loaded, load
-from rs_prune.scenes.splits import options
+from rs_prune.scenes.splits import in_use, options
 from rs_prune.training.datamodule import SceneData
 from rs_prune.training.fit import Recipe
 
@@ -83,7 +83,7 @@ class Job:
             identity=digest([self.plain["dataset"], os.environ.get("RS_PRUNE_DATA")]),
             shares=options(self.plain["split"]),
             seed=cfg.split.seed,
-            use=float(cfg.split.use),
+            use=in_use(self.plain["split"]),
             cache=self.store.cache,
             cache_gb=float(cfg.cache_gb),
             limit=cfg.limit,
@@ -231,13 +231,16 @@ class Job:
             raise RsPruneError(f"cache_gb={cfg.cache_gb}: must be a number of GB, 0 for no decoded scenes on disk")
         if cfg.selection not in ("val", "last", AS_PUBLISHED):
             raise RsPruneError(f"selection={cfg.selection}: must be val, last or {AS_PUBLISHED}")
-        if (cfg.split.val == 0) != (cfg.selection == AS_PUBLISHED):
+        in_use(self.plain["split"])
+        if (options(self.plain["split"])["val"] == 0) != (cfg.selection == AS_PUBLISHED):
             raise RsPruneError(
-                f"selection={cfg.selection} with split.val={cfg.split.val:g}: split=published70 goes with "
+                f"selection={cfg.selection} with split.val={cfg.split.val}: split=published70 goes with "
                 f"selection={AS_PUBLISHED}; other splits with selection=val or last"
             )
         steps = self.plain["lr_steps"]
-        if steps is not None and (not isinstance(steps, list) or not all(0 < share < 1 for share in steps)):
+        if steps is not None and (
+            not isinstance(steps, list) or not all(isinstance(share, float) and 0 < share < 1 for share in steps)
+        ):
             raise RsPruneError(f"lr_steps={steps}: must be shares between 0 and 1, as in [0.5,0.75], or null")
         if cfg.limit is not None and cfg.limit < 1:
             raise RsPruneError(f"limit={cfg.limit}: must be at least 1, or null for all images")

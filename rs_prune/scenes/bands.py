@@ -35,6 +35,8 @@ def select(
         raise RsPruneError(f"dataset.bands=[]: nothing is left; the bands of {scenes.name} are {_list(scenes.bands)}")
     if (names, extra) == (scenes.bands, ()):
         return scenes
+    if double := [name for name in extra if name in scenes.bands]:
+        raise RsPruneError(f"dataset.indices: {double[0]} is a band of {scenes.name} too; name it otherwise")
     pairs = [table[name] for name in extra]
     for name, pair in zip(extra, pairs, strict=True):
         for band in pair:

@@ -80,7 +80,10 @@ def decoded(scenes: Scenes, *, cache: Path, gb: float) -> Decoded:
                     log.info("%s: %s; made anew", folder, reason)
             facts = _build(folder, scenes, digests, state, gb)
             write_json(folder / FACTS, facts)
-            return _open(folder, scenes, digests, lines, gb)
+            try:
+                return _open(folder, scenes, digests, lines, gb)
+            except _Unfit:  # another process has made room for its own meanwhile
+                return _decoded(facts, scenes, digests, lines, None)
     except OSError as error:
         log.warning(
             "%s: decoded scenes cannot be kept there (%s); they are decoded as they are needed; "
@@ -160,6 +163,9 @@ def _build(folder: Path, scenes: Scenes, digests: Sequence[str], state: str, gb:
             scenes.root, size(expected) / 1e9, gb,
         )  # fmt: skip
         facts = survey(scenes, digests, lambda _: None)
+        if size(facts) <= gb * 1e9:  # without those that cannot be read
+            _make_room(folder, gb * 1e9 - size(facts))
+            facts = fill(folder / PIXELS, scenes, digests, facts)
     else:
         log.info("%s: decoded once into %s (%.2f GB)", scenes.root, folder, size(expected) / 1e9)
         _make_room(folder, gb * 1e9 - size(expected))
@@ -177,9 +183,7 @@ def _make_room(folder: Path, room: float) -> None:
     A process that has one of them mapped keeps it until it ends.
     """
     others = [path for path in folder.parent.glob(f"*/{PIXELS}") if path.parent != folder]
-    used = {
-        path: (path.with_name(FACTS) if path.with_name(FACTS).exists() else path).stat().st_mtime for path in others
-    }
+    used = {path: path.stat().st_mtime for path in others}  # touched whenever one is opened
     left = sum(path.stat().st_size for path in others)
     for path in sorted(others, key=lambda path: used[path]):
         if left <= room:

@@ -11,7 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from rs_prune.contracts import Dataset, Scenes, Split
-from rs_prune.errors import RsPruneError
 from rs_prune.results.store import digest, read_json, write_json
 from rs_prune.scenes.cache import decoded
 from rs_prune.scenes.pixels import Images, statistics
@@ -119,12 +118,7 @@ def load(
         cache_gb: How many GB all decoded sets there may take; larger ones are decoded while training.
         limit: Images per part at most (a few of every class); None: all.
         use: Share of the training part that is trained on, the same of every class.
-
-    Raises:
-        RsPruneError: When `use` is no share.
     """
-    if not 0 < use <= 1:
-        raise RsPruneError(f"split.use={use}: must be above 0 and up to 1")
     shared = tuple(sorted(shares.items()))
     return _load(
         _Key(

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from rs_prune.contracts import Scenes
-from rs_prune.errors import RsPruneError
+from rs_prune.errors import PassingFault, RsPruneError
 from rs_prune.scenes.bands import bands_read, scaled
 from rs_prune.scenes.checks import one_type
 from rs_prune.scenes.reading import Pixels, read_scene, resize
@@ -57,6 +57,8 @@ def in_order(scenes: Scenes, work: Callable[[Pixels], T]) -> Iterator[T | str]:
     def one(file: str) -> T | str:
         try:
             return work(scene(scenes, file))
+        except PassingFault:
+            raise
         except RsPruneError as error:
             if scenes.on_error != "skip":
                 raise

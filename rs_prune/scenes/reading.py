@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +17,11 @@ from torch.nn import functional as F
 from torchvision.io import ImageReadMode, decode_image
 
 from rs_prune.contracts import Scenes
-from rs_prune.errors import RsPruneError
+from rs_prune.errors import PassingFault, RsPruneError
 
 TIFF = (".tif", ".tiff")
+PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ESTALE)
+"""Errors of the system, not of the file."""
 Pixels = NDArray[Any]
 """(bands, height, width): uint8, uint16 or float32."""
 
@@ -55,6 +58,8 @@ def read(path: Path, bands: Sequence[int] = (), names: Sequence[str] = ()) -> Pi
     except FileNotFoundError:
         raise RsPruneError(f"{path}: no such file") from None
     except (RuntimeError, RasterioError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in PASSING:
+            raise PassingFault(f"{path}: cannot be read just now ({error.strerror}); run it again") from error
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, RasterioError):
             raise RsPruneError(f"{path}: cannot be read ({error.strerror})") from error
         raise RsPruneError(

@@ -11,6 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -70,7 +71,9 @@ def grouped(scenes: Scenes, digests: Sequence[str], looks: Sequence[str]) -> tup
         if len(members) > 1:
             twins: dict[str, str] = {}
             for digest in sorted(members):
-                unit[digest] = twins.setdefault(pixel_digest(read(scenes.root / scenes.files[members[digest]])), digest)
+                with suppress(RsPruneError):  # damaged in a band that is not read: by itself
+                    whole = read(scenes.root / scenes.files[members[digest]])
+                    unit[digest] = twins.setdefault(pixel_digest(whole), digest)
     return tuple(unit[digest] for digest in digests)
 
 
@@ -81,10 +84,26 @@ def pixel_digest(pixels: Pixels) -> str:
 
 def options(words: Mapping[str, Any]) -> dict[str, float]:
     """What `split` takes besides the seed and the share in use, from the words of the configuration."""
+    return {key: _number(key, value) for key, value in words.items() if key not in ("seed", "use")}
+
+
+def in_use(words: Mapping[str, Any]) -> float:
+    """The share of the training part that is trained on.
+
+    Raises:
+        RsPruneError: When it is none.
+    """
+    share = _number("use", words["use"])
+    if not 0 < share <= 1:
+        raise RsPruneError(f"split.use={share}: must be above 0 and up to 1")
+    return share
+
+
+def _number(key: str, value: Any) -> float:
     try:
-        return {key: float(value) for key, value in words.items() if key not in ("seed", "use") and value is not None}
-    except (TypeError, ValueError) as error:
-        raise RsPruneError(f"split: must be numbers ({error})") from error
+        return float(value)
+    except (TypeError, ValueError):
+        raise RsPruneError(f"split.{key}={'null' if value is None else value}: must be a number") from None
 
 
 def folder(words: Mapping[str, Any]) -> str:

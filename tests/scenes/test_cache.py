@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import multiprocessing
@@ -25,6 +26,7 @@ from rs_prune.results.store import digest
 from rs_prune.scenes import cache as cache_module
 from rs_prune.scenes import contents as contents_module
 from rs_prune.scenes import pixels as pixels_module
+from rs_prune.scenes import reading
 from rs_prune.scenes.array import FACTS, PIXELS
 from rs_prune.scenes.cache import decoded
 from rs_prune.scenes.load import _load, load
@@ -351,6 +353,36 @@ def test_the_array_used_longest_ago_makes_room(tmp_path, caplog):
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_files_that_cannot_be_read_count_for_nothing_against_the_bound(tmp_path, counted):
+    root = paint(tmp_path / "few", classes=2, images=12, size=16)
+    (root / "class0" / "000.jpg").write_bytes(b"no image")
+    scenes = Folder(root=str(root), size=16, on_error="skip")()
+    gb = 23.5 * 3 * 16 * 16 / 1e9
+    found = opened(scenes, tmp_path / "cache", gb=gb)
+    assert isinstance(found.pixels, np.ndarray) and found.pixels.shape == (23, 3, 16, 16)
+    counted.clear()
+    assert np.array_equal(opened(scenes, tmp_path / "cache", gb=gb).pixels, found.pixels)
+    assert counted == []
+
+
+def test_a_fault_that_passes_is_not_noted_as_a_bad_file(tmp_path, monkeypatch):
+    root = paint(tmp_path / "few", classes=2, images=12, size=16)
+    scenes = Folder(root=str(root), size=16, on_error="skip")()
+    read_photo = reading._read_photo
+
+    def out_of_handles(path):
+        if path.name == "003.png":
+            raise OSError(errno.EMFILE, "Too many open files", str(path))
+        return read_photo(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "_read_photo", out_of_handles)
+        with pytest.raises(RsPruneError, match=r"003.png: cannot be read just now \(Too many open files\)"):
+            opened(scenes, tmp_path / "cache")
+    found = opened(scenes, tmp_path / "cache")
+    assert len(found.scenes.files) == 24 and found.skipped == ()
+
+
 def test_scenes_that_cannot_be_read_are_left_out_and_named(tmp_path, counted):
     assert NotGeoreferencedWarning
     draw = np.random.default_rng(0)

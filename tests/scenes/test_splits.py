@@ -19,7 +19,7 @@ from rs_prune.dataset.folder import Folder
 from rs_prune.errors import RsPruneError
 from rs_prune.scenes.load import load
 from rs_prune.scenes.pixels import decode
-from rs_prune.scenes.splits import PARTS, content_digests, split, units, write_lists
+from rs_prune.scenes.splits import PARTS, content_digests, in_use, options, split, units, write_lists
 
 SHARES = {"train": 0.6, "val": 0.1, "test": 0.3}
 ROOT = Path(__file__).resolve().parents[2]
@@ -195,8 +195,11 @@ def test_a_share_of_the_training_part_is_the_same_of_every_class_and_grows(scene
     of_class = Counter(half.scenes.labels[index] for index in half.parts.train)
     assert set(of_class.values()) == {len(whole.parts.train) // len(whole.scenes.classes) // 2}
     assert half.fingerprint != whole.fingerprint
-    with pytest.raises(RsPruneError, match=r"split.use=0\.0"):
-        loaded(0.0)
+    for share in (0.0, 7, "all", None):
+        with pytest.raises(RsPruneError, match=r"split\.use="):
+            in_use({"use": share})
+    with pytest.raises(RsPruneError, match=r"split\.block_km=null: must be a number"):
+        options({"train": 0.6, "val": 0.1, "test": 0.3, "block_km": None})
 
 
 def test_a_split_without_validation_data_uses_every_image(scene_folder):
