@@ -58,7 +58,7 @@ def batches(_: int | None = None) -> Iterator[Batch]:
 def plan(net: torch.nn.Module, criterion: Any) -> None:
     plain = bare(net)
     graph = trace(plain, EXAMPLE)
-    found = measured(criterion, net, graph, batches)
+    found = measured(criterion, net, graph.sites(), batches)
     cost = CostModel(plain, graph.groups, EXAMPLE, graph.hidden)
     budget = MACs(keep=KEEP)
     sight = Sight(

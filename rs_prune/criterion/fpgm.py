@@ -23,6 +23,9 @@ class FPGM:
 
 
 def _score(layer: LayerEvidence) -> Tensor:
-    filters = layer.weight.flatten(1).double()
-    distances = torch.cdist(filters, filters, compute_mode="use_mm_for_euclid_dist")  # else 30 times the time
-    return distances.fill_diagonal_(0).sum(1)
+    """Distances by one matrix product: differences of filters, pair by pair, take 30 times as long."""
+    filters = layer.weight.flatten(1)
+    gram = filters @ filters.T
+    square = gram.diagonal().clone()
+    distances = gram.mul_(-2).add_(square[:, None]).add_(square[None]).clamp_(min=0).sqrt_().fill_diagonal_(0)
+    return distances.sum(1, dtype=torch.float64)
