@@ -92,15 +92,10 @@ class Job:
     @cached_property
     def data(self) -> SceneData:
         loaded, cfg = self.loaded, self.cfg
-        parts = loaded.parts
         if cfg.selection == AS_PUBLISHED:
-            parts = replace(parts, val=parts.test)
-        return SceneData(
-            scenes=loaded.scenes,
-            pixels=loaded.pixels,
-            parts=parts,
-            mean=loaded.mean,
-            std=loaded.std,
+            loaded = replace(loaded, parts=replace(loaded.parts, val=loaded.parts.test))
+        return SceneData.of(
+            loaded,
             batch_size=cfg.batch_size,
             seed=cfg.seed,
             flips=cfg.augment.flips,

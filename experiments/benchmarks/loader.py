@@ -20,6 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,8 @@ def ours(cache: Path) -> SceneData:
     _load.cache_clear()
     found = load(EuroSAT(root=str(ROOT)), identity="benchmark", shares=SHARES, seed=0, cache=cache)
     everything = Split(train=tuple(range(len(found.scenes.files))), val=found.parts.val, test=found.parts.test)
-    return SceneData(
-        scenes=found.scenes,
-        pixels=found.pixels,
-        parts=everything,
-        mean=found.mean,
-        std=found.std,
+    return SceneData.of(
+        replace(found, parts=everything),
         batch_size=BATCH,
         seed=0,
         flips=True,

@@ -76,12 +76,8 @@ def train(root: Path, cache: Path, cache_gb: float) -> None:
     shares = {"train": 0.6, "val": 0.1, "test": 0.3}
     found = load(Folder(root=str(root)), identity="x", shares=shares, seed=0, cache=cache, cache_gb=cache_gb)
     assert isinstance(found.pixels, Streamed)
-    data = SceneData(
-        scenes=found.scenes,
-        pixels=found.pixels,
-        parts=found.parts,
-        mean=found.mean,
-        std=found.std,
+    data = SceneData.of(
+        found,
         batch_size=32,
         seed=0,
         flips=True,

@@ -116,12 +116,8 @@ def main() -> None:
         found = load(
             EuroSAT(root=str(root)), identity="x", shares=shares, seed=0, cache=Path(folder) / "cache", limit=IMAGES
         )
-        data = SceneData(
-            scenes=found.scenes,
-            pixels=found.pixels,
-            parts=found.parts,
-            mean=found.mean,
-            std=found.std,
+        data = SceneData.of(
+            found,
             batch_size=32,
             seed=0,
             flips=True,

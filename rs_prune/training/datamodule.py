@@ -20,6 +20,7 @@ from torch.utils.data import Sampler
 
 from rs_prune.contracts import Batch, Device, Scenes, Split
 from rs_prune.scenes.bands import scaled
+from rs_prune.scenes.load import Loaded
 from rs_prune.scenes.pixels import Images, Streamed
 from rs_prune.training.augment import dihedral, draws
 
@@ -67,6 +68,21 @@ class SceneData(pl.LightningDataModule):
         self.flips = flips
         self.rotations = rotations
         self._set = _Scenes(pixels, np.array(scenes.labels, np.int64))
+
+    @classmethod
+    def of(cls, loaded: Loaded, *, batch_size: int, seed: int, flips: bool, rotations: bool) -> SceneData:
+        """A loaded set as batches; the arguments are those of the class."""
+        return cls(
+            scenes=loaded.scenes,
+            pixels=loaded.pixels,
+            parts=loaded.parts,
+            mean=loaded.mean,
+            std=loaded.std,
+            batch_size=batch_size,
+            seed=seed,
+            flips=flips,
+            rotations=rotations,
+        )
 
     @property
     def in_chans(self) -> int:
