@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from fakes import TINY_RUN
+from fakes import TINY_RUN, decode
 
 from rs_prune.dataset.synthetic import Synthetic
 from rs_prune.deploy.artifact import load_net
@@ -20,7 +20,6 @@ from rs_prune.figure.band_ranking import BandRanking, shares_kept
 from rs_prune.results import records
 from rs_prune.results.stats import summarise
 from rs_prune.scenes.bands import scaled
-from rs_prune.scenes.pixels import decode
 from rs_prune.scenes.spectral import BANDS, SIGNATURES
 
 INFORMATIVE = ("B03", "B08", "B11")

@@ -8,15 +8,15 @@ import shutil
 import numpy as np
 import pytest
 import rasterio
+from fakes import decode
+from fakes import units as whole_units
 from rasterio.transform import from_origin
 from torchvision.io import decode_image, read_file
 
 from rs_prune.dataset.folder import Folder
 from rs_prune.results.sheet import stretch, true_colour
 from rs_prune.scenes.load import load
-from rs_prune.scenes.pixels import decode
 from rs_prune.scenes.splits import content_digests
-from rs_prune.scenes.splits import units as whole_units
 from rs_prune.scenes.survey import survey, units
 
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from rs_prune.contracts import Scenes
 from rs_prune.errors import PassingFault, RsPruneError
 from rs_prune.scenes.bands import bands_read, scaled
-from rs_prune.scenes.checks import one_type
 from rs_prune.scenes.reading import Pixels, read_scene, resize
 
 T = TypeVar("T")
@@ -100,30 +99,6 @@ def chosen(scenes: Scenes, indices: Sequence[int]) -> Scenes:
         files=tuple(scenes.files[index] for index in indices),
         labels=tuple(scenes.labels[index] for index in indices),
     )
-
-
-def decode(scenes: Scenes) -> tuple[Scenes, NDArray[np.generic], tuple[str, ...]]:
-    """Decodes every scene into memory.
-
-    Memory: images * bands * height * width * bytes per value; EuroSAT RGB takes 330 MB.
-
-    Returns:
-        The scenes that could be read, their pixels (N, C, H, W), and one line for each that could not
-        (empty unless `on_error` is `skip`).
-
-    Raises:
-        RsPruneError: When a file cannot be decoded and `on_error` is `raise`, or none can.
-    """
-    results = list(in_order(scenes, lambda pixels: pixels))
-    good = [index for index, result in enumerate(results) if not isinstance(result, str)]
-    if not good:
-        raise nothing_readable(scenes)
-    arrays = [result for result in results if not isinstance(result, str)]
-    kind = one_type(scenes, [scenes.files[index] for index in good], [array.dtype for array in arrays])
-    pixels = np.empty((len(arrays), *arrays[0].shape), kind)
-    for place, array in enumerate(arrays):
-        pixels[place] = array
-    return chosen(scenes, good), pixels, tuple(result for result in results if isinstance(result, str))
 
 
 def nothing_readable(scenes: Scenes) -> RsPruneError:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rs_prune.contracts import Scenes, Split
 from rs_prune.errors import RsPruneError
@@ -42,7 +41,7 @@ def content_digests(scenes: Scenes) -> tuple[str, ...]:
         return tuple(chain.from_iterable(pool.map(some, range(0, len(scenes.files), 64))))
 
 
-def units(scenes: Scenes, digests: Sequence[str], pixels: NDArray[np.generic]) -> tuple[str, ...]:
+def grouped(scenes: Scenes, digests: Sequence[str], looks: Sequence[str]) -> tuple[str, ...]:
     """One name for images that are identical by bytes or by pixels: the smallest of their files' digests.
 
     The pixels are those of the files, whatever size the set is brought to: where scenes look alike at that size,
@@ -51,18 +50,11 @@ def units(scenes: Scenes, digests: Sequence[str], pixels: NDArray[np.generic]) -
     Args:
         scenes: The indexed images.
         digests: Content digest of each file.
-        pixels: (N, C, H, W) decoded images, brought to the set's size.
+        looks: What each looks like at the set's size: equal for equal pixels.
 
     Returns:
         The unit of each image, in the order of `scenes.files`. An image without a twin is its own digest.
     """
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        looks = list(pool.map(lambda image: pixel_digest(pixels[image]), range(len(digests))))
-    return grouped(scenes, digests, looks)
-
-
-def grouped(scenes: Scenes, digests: Sequence[str], looks: Sequence[str]) -> tuple[str, ...]:
-    """The units, from what each image looks like at the set's size: equal for equal pixels; see `units`."""
     alike: dict[str, dict[str, int]] = defaultdict(dict)
     for index, (look, digest) in enumerate(zip(looks, digests, strict=True)):
         alike[look].setdefault(digest, index)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from fakes import decode, units
 from omegaconf import OmegaConf
 from torchvision.io import write_jpeg
 
@@ -27,8 +28,7 @@ from rs_prune.errors import RsPruneError
 from rs_prune.scenes.archive import unpack
 from rs_prune.scenes.declared import Declared
 from rs_prune.scenes.layout import plain
-from rs_prune.scenes.pixels import decode
-from rs_prune.scenes.splits import PARTS, content_digests, split, units
+from rs_prune.scenes.splits import PARTS, content_digests, split
 
 ROOT = Path(__file__).parents[2]
 EACH = 4

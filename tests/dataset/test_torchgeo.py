@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from fakes import TINY_RUN, paint
+from fakes import TINY_RUN, decode, paint
 from torchvision.datasets import ImageFolder
 
 from rs_prune.dataset.torchgeo import TorchGeo
 from rs_prune.errors import DoesNotApply, RsPruneError
-from rs_prune.scenes.pixels import decode
 from rs_prune.scenes.splits import PARTS, content_digests, split
 
 

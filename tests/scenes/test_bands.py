@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from fakes import decode
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -20,7 +21,7 @@ from rs_prune.job import dense_identity
 from rs_prune.results.store import digest
 from rs_prune.scenes.bands import made_of, only, scaled, select
 from rs_prune.scenes.load import load
-from rs_prune.scenes.pixels import decode, statistics
+from rs_prune.scenes.pixels import statistics
 from rs_prune.scenes.reading import read
 
 SHARES = {"train": 0.5, "val": 0.25, "test": 0.25}

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from fakes import TINY_RUN, paint
+from fakes import TINY_RUN, decode, paint, units
 from rasterio.errors import NotGeoreferencedWarning
 
 from rs_prune.dataset.eurosat_ms import EuroSATMS
@@ -30,8 +30,8 @@ from rs_prune.scenes import reading
 from rs_prune.scenes.array import FACTS, PIXELS
 from rs_prune.scenes.cache import decoded
 from rs_prune.scenes.load import _load, load
-from rs_prune.scenes.pixels import Streamed, decode
-from rs_prune.scenes.splits import PARTS, content_digests, split, units
+from rs_prune.scenes.pixels import Streamed
+from rs_prune.scenes.splits import PARTS, content_digests, split
 from rs_prune.training import datamodule
 from rs_prune.training.datamodule import SceneData
 

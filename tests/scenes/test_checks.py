@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rasterio
-from fakes import TINY_RUN
+from fakes import TINY_RUN, decode
 
 from rs_prune.dataset.folder import Folder
 from rs_prune.errors import RsPruneError
-from rs_prune.scenes.pixels import decode
 
 
 def grow(root, kinds):

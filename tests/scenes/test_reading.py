@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from fakes import decode
 from rasterio.transform import from_origin
 
 from rs_prune.contracts import Scenes
 from rs_prune.dataset.folder import Folder
 from rs_prune.errors import RsPruneError
-from rs_prune.scenes.pixels import decode, statistics
+from rs_prune.scenes.pixels import statistics
 from rs_prune.scenes.reading import read, resize
 
 

@@ -11,15 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from fakes import paint
+from fakes import decode, paint, units
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from rs_prune.dataset.folder import Folder
 from rs_prune.errors import RsPruneError
 from rs_prune.scenes.load import load
-from rs_prune.scenes.pixels import decode
-from rs_prune.scenes.splits import PARTS, content_digests, in_use, options, split, units, write_lists
+from rs_prune.scenes.splits import PARTS, content_digests, in_use, options, split, write_lists
 
 SHARES = {"train": 0.6, "val": 0.1, "test": 0.3}
 ROOT = Path(__file__).resolve().parents[2]
