@@ -12,7 +12,7 @@ from torchvision.io import write_jpeg, write_png
 
 from rs_prune.contracts import Scenes
 from rs_prune.scenes.checks import one_type
-from rs_prune.scenes.pixels import chosen, in_order, nothing_readable
+from rs_prune.scenes.pixels import chosen, nothing_readable, scene_or_line
 from rs_prune.scenes.splits import grouped, pixel_digest
 
 TINY = ("dataset=folder", "model=timm", "model.name=test_resnet", "trainer=cpu", "threads=1", "logger=none")
@@ -38,7 +38,7 @@ def paint(folder: Path, *, classes: int = 3, images: int = 20, size: int = 32, s
 
 def decode(scenes: Scenes) -> tuple[Scenes, NDArray[np.generic], tuple[str, ...]]:
     """The scenes that can be read, all of them in memory (N, C, H, W), and one line for each that cannot."""
-    results = list(in_order(scenes, lambda pixels: pixels))
+    results = [scene_or_line(scenes, file) for file in scenes.files]
     good = [index for index, result in enumerate(results) if not isinstance(result, str)]
     if not good:
         raise nothing_readable(scenes)

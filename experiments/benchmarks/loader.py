@@ -96,12 +96,13 @@ def of_theirs(loader: DataLoader[Any]) -> Iterator[Tensor]:
 
 
 def processor() -> float:
-    """Processor seconds of this process and of the workers it has now."""
+    """Processor seconds of this process, of the workers it has now, and of those that have ended."""
+    ended = os.times()
     ticks = 0
     for child in multiprocessing.active_children():
         fields = Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()
         ticks += int(fields[11]) + int(fields[12])
-    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+    return time.process_time() + ended.children_user + ended.children_system + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def cost(batches: Callable[[], Iterator[Tensor]], costs: list[float]) -> float:

@@ -94,6 +94,27 @@ def scaled(scenes: Scenes, image: Tensor) -> Tensor:
     return torch.stack(planes, 1)
 
 
+def normalised(scenes: Scenes, image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Stored values with mean 0 and standard deviation 1 in every band.
+
+    Args:
+        scenes: As for `scaled`.
+        image: (N, bands read, H, W) of any type. Left as it is.
+        mean: Per band, after scaling.
+        std: Likewise.
+
+    Returns:
+        (N, bands, H, W).
+    """
+    shape = (1, -1, 1, 1)
+    middle, spread = (torch.tensor(values, dtype=torch.float64).view(shape) for values in (mean, std))
+    if scenes.channels:
+        values, scale = scaled(scenes, image), 1.0
+    else:  # scaled on the way
+        values, scale = image.to(torch.float32, copy=True), scenes.scale
+    return values.mul_((scale / spread).to(values)).sub_((middle / spread).to(values))
+
+
 def bands_read(scenes: Scenes) -> tuple[str, ...]:
     """The names of the bands that are read of the files, in the order of delivery."""
     stored = scenes.stored or scenes.bands

@@ -91,7 +91,7 @@ def decoded(scenes: Scenes, *, cache: Path, gb: float) -> Decoded:
             folder.parent,
             error.strerror or error,
         )
-    return _decoded(survey(scenes, digests, lambda _: None), scenes, digests, lines, None)
+    return _decoded(survey(scenes, digests), scenes, digests, lines, None)
 
 
 def _open(folder: Path, scenes: Scenes, digests: Sequence[str], lines: Sequence[str], gb: float) -> Decoded:
@@ -162,7 +162,7 @@ def _build(folder: Path, scenes: Scenes, digests: Sequence[str], state: str, gb:
             "%s: %.1f GB decoded, more than cache_gb=%g; scenes are decoded while training",
             scenes.root, size(expected) / 1e9, gb,
         )  # fmt: skip
-        facts = survey(scenes, digests, lambda _: None)
+        facts = survey(scenes, digests)
         if size(facts) <= gb * 1e9:  # without those that cannot be read
             _make_room(folder, gb * 1e9 - size(facts))
             facts = fill(folder / PIXELS, scenes, digests, facts)

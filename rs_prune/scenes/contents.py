@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
+
+import numpy as np
 
 from rs_prune.contracts import Scenes
 from rs_prune.errors import RsPruneError
@@ -67,5 +70,6 @@ def file_state(scenes: Scenes) -> tuple[str, float]:
         stats = [os.stat(f"{scenes.root}/{file}") for file in scenes.files]  # noqa: PTH116
     except OSError as error:
         raise RsPruneError(f"{error.filename}: cannot be read ({error.strerror})") from error
-    state = digest([(found.st_size, found.st_mtime_ns, found.st_ctime_ns) for found in stats])
+    numbers = np.array([(found.st_size, found.st_mtime_ns, found.st_ctime_ns) for found in stats], np.int64)
+    state = sha256(numbers.tobytes()).hexdigest()
     return state, max((max(found.st_mtime, found.st_ctime) for found in stats), default=0.0)

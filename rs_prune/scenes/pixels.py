@@ -1,14 +1,12 @@
-"""Scenes decoded in threads: all at once, a few at a time, or as they are asked for; and their statistics."""
+"""Scenes decoded: one by one, or as they are asked for; and their statistics."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,13 +14,8 @@ from numpy.typing import NDArray
 
 from rs_prune.contracts import Scenes
 from rs_prune.errors import PassingFault, RsPruneError
-from rs_prune.scenes.bands import bands_read, scaled
+from rs_prune.scenes.bands import scaled
 from rs_prune.scenes.reading import Pixels, read_scene, resize
-
-T = TypeVar("T")
-
-A_TASK, PENDING = 32, 6
-"""Scenes that a thread decodes in one go, and how many such tasks are under way or not yet taken."""
 
 
 @cache
@@ -43,42 +36,16 @@ def scene(scenes: Scenes, file: str) -> Pixels:
     return resize(read_scene(scenes, file), scenes.size)
 
 
-def in_order(scenes: Scenes, work: Callable[[Pixels], T]) -> Iterator[T | str]:
-    """Decodes every scene in threads and gives what `work` makes of it; a few scenes are in memory at a time.
-
-    Yields:
-        In the order of the files; where one cannot be decoded and `on_error` is `skip`, the line that says why.
-
-    Raises:
-        RsPruneError: When a file cannot be decoded and `on_error` is `raise`.
-    """
-
-    def one(file: str) -> T | str:
-        try:
-            return work(scene(scenes, file))
-        except PassingFault:
-            raise
-        except RsPruneError as error:
-            if scenes.on_error != "skip":
-                raise
-            return str(error)
-
-    def some(start: int) -> list[T | str]:
-        return [one(file) for file in scenes.files[start : start + task]]
-
-    # Small scenes in tasks of many, as handing over costs as much as reading; large ones in tasks of about 4 MB.
-    task = max(1, min(A_TASK, 4_000_000 // (len(bands_read(scenes)) * scenes.size[0] * scenes.size[1])))
-    waiting: deque[Future[list[T | str]]] = deque()
+def scene_or_line(scenes: Scenes, file: str) -> Pixels | str:
+    """A scene as above; where it cannot be decoded and `on_error` is `skip`, the line that says why."""
     try:
-        for start in range(0, len(scenes.files), task):
-            waiting.append(threads().submit(some, start))
-            if len(waiting) == PENDING:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        for result in waiting:
-            result.cancel()
+        return scene(scenes, file)
+    except PassingFault:
+        raise
+    except RsPruneError as error:
+        if scenes.on_error != "skip":
+            raise
+        return str(error)
 
 
 def first_readable(scenes: Scenes) -> Pixels:

@@ -7,13 +7,11 @@ the platform. Images that are identical, by bytes or by pixels, are one unit and
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +22,22 @@ from rs_prune.errors import RsPruneError
 from rs_prune.results.files import write
 from rs_prune.scenes.partition import by_block, by_content, by_lists, rank
 from rs_prune.scenes.reading import Pixels, read
+from rs_prune.scenes.tasks import in_order
 
 PARTS = ("train", "val", "test")
 
 
 def content_digests(scenes: Scenes) -> tuple[str, ...]:
     """SHA-256 of every file's bytes, in the order of `scenes.files`."""
+    return tuple(in_order(partial(_content_digests, str(scenes.root), scenes.files), len(scenes.files)))
 
-    def digest(file: str) -> str:
-        return hashlib.sha256((scenes.root / file).read_bytes()).hexdigest()
 
-    def some(start: int) -> list[str]:
-        return [digest(file) for file in scenes.files[start : start + 64]]
-
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        return tuple(chain.from_iterable(pool.map(some, range(0, len(scenes.files), 64))))
+def _content_digests(root: str, files: Sequence[str], indices: range) -> list[str]:
+    digests = []
+    for index in indices:
+        with open(f"{root}/{files[index]}", "rb") as file:  # noqa: PTH123 - making a Path takes as long as the digest
+            digests.append(hashlib.sha256(file.read()).hexdigest())
+    return digests
 
 
 def grouped(scenes: Scenes, digests: Sequence[str], looks: Sequence[str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from rs_prune.contracts import Batch, Device, Scenes, Split
-from rs_prune.scenes.bands import scaled
+from rs_prune.scenes.bands import normalised
 from rs_prune.scenes.load import Loaded
 from rs_prune.scenes.pixels import Images, Streamed
 from rs_prune.training.augment import dihedral, draws
@@ -124,10 +124,7 @@ class SceneData(pl.LightningDataModule):
         if epoch is not None and (self.flips or self.rotations):
             draw = draws(self.seed, epoch, batch["index"])
             image = dihedral(image, draw, flips=self.flips, rotations=self.rotations)
-        shape = (1, -1, 1, 1)
-        mean = torch.tensor(self.mean, device=image.device).view(shape)
-        std = torch.tensor(self.std, device=image.device).view(shape)
-        image = scaled(self.scenes, image).sub_(mean).div_(std)
+        image = normalised(self.scenes, image, self.mean, self.std)
         return {**batch, "image": image.contiguous(memory_format=torch.channels_last)}
 
 
