@@ -64,7 +64,7 @@ def delivered(data: SceneData, epoch: int) -> Iterator[Tensor]:
     loader = data.train_dataloader()
     loader.sampler.set_epoch(epoch)
     for batch in loader:
-        yield data._prepare(batch, epoch)["image"]
+        yield data._prepare(batch)["image"]
 
 
 def augment(image: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ def waiting(data: SceneData, threads: int) -> dict[str, float]:
     clocks = {"wall": time.perf_counter, "processor": time.process_time}
     for _ in range(STEPS):
         started = {name: clock() for name, clock in clocks.items()}
-        batch = data._prepare(next(loader), 0)
+        batch = data._prepare(next(loader))
         for name, clock in clocks.items():
             waits[name].append(clock() - started[name])
         optimizer.zero_grad()

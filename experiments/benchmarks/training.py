@@ -81,7 +81,7 @@ def bare(data: SceneData) -> Times:
     optimizer = OPTIMIZER(net.parameters())
     schedule = LambdaLR(optimizer, lambda step: one_cycle(step, data.steps(), 0.25))
     for batch in data.train_dataloader():
-        batch = data._prepare(batch, 0)
+        batch = data._prepare(batch)
         optimizer.zero_grad()
         F.cross_entropy(net(batch["image"]), batch["label"]).backward()
         optimizer.step()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -106,13 +107,18 @@ def normalised(scenes: Scenes, image: Tensor, mean: Sequence[float], std: Sequen
     Returns:
         (N, bands, H, W).
     """
-    shape = (1, -1, 1, 1)
-    middle, spread = (torch.tensor(values, dtype=torch.float64).view(shape) for values in (mean, std))
     if scenes.channels:
         values, scale = scaled(scenes, image), 1.0
     else:  # scaled on the way
         values, scale = image.to(torch.float32, copy=True), scenes.scale
-    return values.mul_((scale / spread).to(values)).sub_((middle / spread).to(values))
+    factor, shift = _factor_and_shift(scale, tuple(mean), tuple(std))
+    return values.mul_(factor.to(values)).sub_(shift.to(values))
+
+
+@lru_cache(maxsize=8)
+def _factor_and_shift(scale: float, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    middle, spread = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (mean, std))
+    return (scale / spread).float(), (middle / spread).float()
 
 
 def bands_read(scenes: Scenes) -> tuple[str, ...]:

@@ -107,9 +107,7 @@ class SceneData(pl.LightningDataModule):
         return _Batches(self._set, _Chunks(self.parts.val))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        trainer = self.trainer
-        training = trainer is not None and trainer.training
-        return self._prepare(batch, trainer.current_epoch if training and trainer else None)
+        return self._prepare(batch)
 
     def batches(self, part: str, *, limit: int | None = None, device: Device = "cpu") -> Iterator[Batch]:
         """Normalised, unaugmented batches of a part; with `limit`, of that many of its images, drawn by the seed."""
@@ -117,30 +115,34 @@ class SceneData(pl.LightningDataModule):
         if limit is not None and limit < len(indices):
             indices = np.sort(_permutation(indices, self.seed, epoch=-1)[:limit])
         for batch in _Batches(self._set, _Chunks(indices.tolist())):
-            yield self._prepare({name: value.to(device) for name, value in batch.items()}, None)
+            yield self._prepare({name: value.to(device) for name, value in batch.items()})
 
-    def _prepare(self, batch: Batch, epoch: int | None) -> Batch:
+    def _prepare(self, batch: Batch) -> Batch:
         image = batch["image"]
-        if epoch is not None and (self.flips or self.rotations):
-            draw = draws(self.seed, epoch, batch["index"])
-            image = dihedral(image, draw, flips=self.flips, rotations=self.rotations)
+        if "draw" in batch and (self.flips or self.rotations):
+            image = dihedral(image, batch["draw"], flips=self.flips, rotations=self.rotations)
         image = normalised(self.scenes, image, self.mean, self.std)
         return {**batch, "image": image.contiguous(memory_format=torch.channels_last)}
 
 
+Chosen = tuple[NDArray[np.int64], NDArray[np.int64] | None]
+"""Indices of a batch's images; to train, with the number that decides how each is augmented."""
+
+
 class _Scenes:
-    """Takes a list of indices and gives a whole batch: nothing is collated image by image."""
+    """Gives a whole batch: nothing is collated image by image."""
 
     def __init__(self, pixels: Images, labels: NDArray[np.int64]) -> None:
         self.pixels = pixels
-        self.labels = torch.from_numpy(labels)
+        self.labels = labels
 
-    def __getitem__(self, indices: Sequence[int]) -> Batch:
-        index = torch.as_tensor(indices)
-        pixels = self.pixels[index.numpy()]
+    def batch(self, chosen: Chosen) -> Batch:
+        index, draw = chosen
+        pixels = self.pixels[index]
         if pixels.dtype != np.uint8:
             pixels = pixels.astype(np.float32)
-        return {"image": torch.from_numpy(pixels), "label": self.labels[index], "index": index}
+        arrays = {"image": pixels, "label": self.labels[index], "index": index, "draw": draw}
+        return {name: torch.from_numpy(array) for name, array in arrays.items() if array is not None}
 
 
 class _Batches:
@@ -157,11 +159,11 @@ class _Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         if isinstance(self.scenes.pixels, Streamed):
-            return _ahead(self.scenes.__getitem__, self.sampler)
-        return map(self.scenes.__getitem__, self.sampler)
+            return _ahead(self.scenes.batch, self.sampler)
+        return map(self.scenes.batch, self.sampler)
 
 
-def _ahead(make: Callable[[list[int]], Batch], chunks: Iterable[list[int]]) -> Iterator[Batch]:
+def _ahead(make: Callable[[Chosen], Batch], chunks: Iterable[Chosen]) -> Iterator[Batch]:
     """Makes batches in order in a thread, at most `AHEAD` before they are taken."""
     waiting: deque[Future[Batch]] = deque()
     worker = ThreadPoolExecutor(1, thread_name_prefix="ahead")
@@ -176,25 +178,25 @@ def _ahead(make: Callable[[list[int]], Batch], chunks: Iterable[list[int]]) -> I
         worker.shutdown(cancel_futures=True)
 
 
-class _Chunks(Sampler[list[int]]):
+class _Chunks(Sampler[Chosen]):
     """The indices in order, in evaluation batches."""
 
     def __init__(self, indices: Sequence[int]) -> None:
-        self.indices = list(indices)
+        self.indices = np.array(indices, np.int64)
 
     def __len__(self) -> int:
         return -(-len(self.indices) // EVAL_BATCH)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[Chosen]:
         for start in range(0, len(self.indices), EVAL_BATCH):
-            yield self.indices[start : start + EVAL_BATCH]
+            yield self.indices[start : start + EVAL_BATCH], None
 
 
-class _EpochBatches(Sampler[list[int]]):
-    """Every index once, in an order that (seed, epoch) decides. Lightning calls `set_epoch`."""
+class _EpochBatches(Sampler[Chosen]):
+    """Every index once, in an order that (seed, epoch) decides. Lightning calls `set_epoch`, at times after `iter`."""
 
     def __init__(self, indices: Sequence[int], batch_size: int, seed: int) -> None:
-        self.indices = np.array(indices)
+        self.indices = np.array(indices, np.int64)
         self.count = max(1, round(len(self.indices) / batch_size))
         self.seed = seed
         self.epoch = 0
@@ -205,12 +207,16 @@ class _EpochBatches(Sampler[list[int]]):
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[Chosen]:
         order = _permutation(self.indices, self.seed, self.epoch)
-        for batch in np.array_split(order, self.count):
-            yield batch.tolist()
+        draw = _draws(self.seed, self.epoch, order)
+        yield from zip(np.array_split(order, self.count), np.array_split(draw, self.count), strict=True)
 
 
 def _permutation(indices: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
-    draw = draws(seed, epoch + 7919, torch.from_numpy(indices)).numpy()
-    return indices[np.argsort(draw, kind="stable")]
+    return indices[np.argsort(_draws(seed, epoch + 7919, indices), kind="stable")]
+
+
+def _draws(seed: int, epoch: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = draws(seed, epoch, torch.from_numpy(indices)).numpy()
+    return found

@@ -427,7 +427,7 @@ def batches_of(loaded):
     for epoch in range(2):
         loader.sampler.set_epoch(epoch)
         for batch in loader:
-            yield data._prepare(batch, epoch)
+            yield data._prepare(batch)
     for part in PARTS:
         yield from data.batches(part)
     yield from data.batches("train", limit=5)

@@ -6,13 +6,13 @@ import os
 import numpy as np
 import pytest
 import torch
+
 from rs_prune.dataset.folder import Folder
 from rs_prune.errors import RsPruneError
 from rs_prune.scenes import tasks
 from rs_prune.scenes.cache import decoded
 from rs_prune.scenes.splits import content_digests
 from rs_prune.scenes.tasks import A_TASK, in_order
-
 from tests.fakes import decode, paint
 
 COUNT = 5 * A_TASK + 3
