@@ -55,9 +55,9 @@ def main(cfg: DictConfig) -> None:
 
 
 def _usable(scenes: Scenes, seen: Sequence[Seen]) -> list[str]:
-    """The files that are read, are not empty, and are of the bands and type that most have."""
-    whole = [one for one in seen if not one.error and not one.empty]
-    if not whole:
+    """The files that are read and are of the bands and type that most have: those that a run takes."""
+    whole = [one for one in seen if not one.error]
+    if all(one.empty for one in whole):
         raise RsPruneError(f"{scenes.root}: none of the {len(seen)} images can be read and holds anything but nodata")
     kind = common(whole)
     return [one.file for one in whole if (one.shape[0], one.dtype) == kind]
@@ -82,7 +82,7 @@ def _summary(
         statistics["train"] = moments([found[index] for index in parts.train], scenes)
     alike: dict[str, list[str]] = defaultdict(list)
     for one in seen:
-        if not one.error and not one.empty:
+        if not one.error:
             alike[one.look].append(one.file)
     low = np.min([one.low for one in found], 0)
     high = np.max([one.high for one in found], 0)
@@ -110,7 +110,7 @@ def _summary(
         "odd": {
             one.file: f"{one.shape[0]} bands of {one.dtype}"
             for one in readable
-            if not one.empty and (one.shape[0], one.dtype) != (count, found[0].dtype)
+            if (one.shape[0], one.dtype) != (count, found[0].dtype)
         },
     }
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rs_prune.contracts import Scenes
 from rs_prune.errors import RsPruneError
+from rs_prune.scenes.bands import ALL, pairs, select
 from rs_prune.scenes.layout import data_root
 from rs_prune.scenes.reading import first_readable
 
@@ -27,7 +29,10 @@ class TorchGeo:
         dataset: torchgeo's name of the set, such as EuroSAT.
         root: What torchgeo calls `root`; None: `torchgeo/<dataset>` below RS_PRUNE_DATA.
         size: Side in pixels that scenes are brought to; None: the first readable image's own size.
-        scale: Stored values are multiplied by this; None: 1/255 for bytes, else 1.
+        bands: Names of the bands to read (torchgeo's; red, green, blue; else band1, band2, …), in the order in which
+            nets get them; or `all`.
+        indices: Index -> bands (a, b) of the normalised difference (a - b) / (a + b), appended in this order.
+        scale: Stored values are multiplied by this, above 0; None: 1/255 for bytes, else 1.
         download: Let torchgeo download what is missing.
         on_error: `raise` or `skip` for files that cannot be read.
     """
@@ -42,13 +47,19 @@ class TorchGeo:
         dataset: str,
         root: str | None = None,
         size: int | None = None,
+        bands: str | Sequence[str] = ALL,
+        indices: Mapping[str, Sequence[str]] | None = None,
         scale: float | None = None,
         download: bool = False,
         on_error: str = "raise",
     ) -> None:
+        if scale is not None and not scale > 0:
+            raise RsPruneError(f"dataset.scale={scale}: must be above 0")
         self.dataset = dataset
         self.root = root
         self.size = size
+        self.bands = bands
+        self.table = pairs(indices)
         self.scale = scale
         self.download = download
         self.on_error = on_error
@@ -76,7 +87,7 @@ class TorchGeo:
         ordered = tuple(sorted(files))
         first = first_readable(root, ordered, self.on_error)
         count, height, width = first.shape
-        return Scenes(
+        scenes = Scenes(
             name=f"torchgeo_{self.dataset.lower()}",
             root=root,
             files=ordered,
@@ -90,6 +101,7 @@ class TorchGeo:
             on_error=self.on_error,
             parts=parts or None,
         )
+        return select(scenes, bands=self.bands, indices=tuple(self.table), table=self.table)
 
     def _kind(self) -> Any:
         """The set's class in torchgeo."""

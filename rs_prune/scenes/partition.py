@@ -80,9 +80,9 @@ def by_lists(scenes: Scenes, digests: Sequence[str], val: float, seed: int) -> d
     for part in ("train", "test"):
         if not parts[part]:
             raise DoesNotApply(f"split=lists: the lists of {scenes.name} have no {part} part; use split=default")
-    if not parts["val"]:
-        if not 0 < val < 1:
-            raise RsPruneError(f"split.val={val:g}: must lie between 0 and 1")
+    if not 0 <= val < 1:
+        raise RsPruneError(f"split.val={val:g}: must be at least 0 and below 1")
+    if not parts["val"] and val > 0:
         parts |= by_content(scenes, digests, {"train": 1 - val, "val": val}, seed, parts["train"])
     sides: dict[str, set[str]] = defaultdict(set)
     for part, members in parts.items():

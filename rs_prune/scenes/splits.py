@@ -129,7 +129,7 @@ def split(
         test: Share of the test part.
         block_km: Side of the blocks, each of which lies wholly in one part; None: no blocks.
         lists: Take the parts that the data set brings along, and of the shares only `val`: that of the training
-            part, where the lists have no validation part.
+            part, where the lists have no validation part (0: none).
 
     Raises:
         RsPruneError: When the shares do not sum to 1, or a class has too few images for them.

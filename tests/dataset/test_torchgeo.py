@@ -118,6 +118,26 @@ def test_a_validation_part_is_carved_out_of_training(standin, tmp_path):
     assert parts.val != split(scenes, digests, lists=True, val=0.1, seed=1).val
 
 
+def test_without_a_validation_share_all_of_training_is_trained_on(standin, tmp_path):
+    paint(tmp_path / "train", images=20)
+    paint(tmp_path / "test", images=10, seed=1)
+    scenes = TorchGeo(dataset="TrainTest", root=str(tmp_path))()
+    parts = split(scenes, content_digests(scenes), lists=True, val=0.0, seed=0)
+    assert [len(getattr(parts, part)) for part in PARTS] == [60, 0, 30]
+    with pytest.raises(RsPruneError, match=r"split\.val=1: must be at least 0 and below 1"):
+        split(scenes, content_digests(scenes), lists=True, val=1.0, seed=0)
+
+
+def test_bands_and_indices_are_chosen_by_name(standin, tmp_path):
+    listed(tmp_path)
+    kind = TorchGeo(
+        dataset="Listed", root=str(tmp_path), bands=["blue", "red"], indices={"redness": ["red", "blue"]}, scale=0.5
+    )
+    scenes = kind()
+    assert (scenes.bands, scenes.reads, scenes.scale) == (("blue", "red", "redness"), (2, 0), 0.5)
+    assert set(scenes.parts.values()) == set(PARTS)
+
+
 def test_what_has_no_lists_or_no_test_part_is_refused_as_published(standin, tmp_path):
     paint(tmp_path / "images")
     whole = TorchGeo(dataset="Whole", root=str(tmp_path))()
@@ -157,6 +177,8 @@ def test_a_run_takes_the_lists(standin, tmp_path, rs_prune):
 
 
 def test_mistakes_are_one_line(standin, tmp_path, monkeypatch):
+    with pytest.raises(RsPruneError, match=r"dataset\.scale=-1: must be above 0"):
+        TorchGeo(dataset="Listed", root=str(tmp_path), scale=-1)
     with pytest.raises(RsPruneError, match="has no such classification data set; it has Foldered, Listed, TrainTest"):
         TorchGeo(dataset="Scientific", root=str(tmp_path))()
     with pytest.raises(RsPruneError, match=r"torchgeo does not find Listed here; set dataset\.root, or dataset\.downl"):
