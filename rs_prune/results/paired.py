@@ -63,8 +63,8 @@ def differences(
     Returns:
         One row per arm and budget that has a baseline, itself excepted: the columns of `IDENTITY`; `against`, the
         baseline's words where they differ; `pairs`; `accuracy` and `baseline_accuracy` over these pairs; `difference`,
-        `low`, `high`, `p`; `same_start`: whether all pairs start from nets of the same accuracy; `p_holm`, over the
-        whole table; `verdict`.
+        `low`, `high`, `p`; `same_start`: whether all pairs start from the same net, trained or untrained; `p_holm`,
+        over the whole table; `verdict`.
 
     Raises:
         RsPruneError: When the words fit no arm, or several where none agrees in the rest, or runs of different splits
@@ -155,8 +155,9 @@ def pair(mine: Arm, other: Arm) -> Iterator[tuple[Row, Row]]:
 def contexts(runs: pd.DataFrame) -> dict[Words, dict[Words, Arm]]:
     """Values of `CONTEXT` -> the arms to compare there, in the order of their words."""
     columns = (*IDENTITY, "seed", "accuracy", "dense_accuracy", "dense_val_accuracy", "macs", "dense_macs", "digest")
+    later = {"split": runs.get("split", ""), "dense_training_macs": runs.get("dense_training_macs", np.nan)}
     found: dict[Words, dict[Words, Arm]] = {}
-    for row in _plain(runs.assign(split=runs.get("split", "")), (*columns, "split")):
+    for row in _plain(runs.assign(**later), (*columns, *later)):
         arms = found.setdefault(tuple(row[name] for name in CONTEXT), {})
         arms.setdefault(tuple(row[name] for name in WORDS), {})[int(row["seed"])] = row
     return {key: dict(sorted(arms.items(), key=lambda arm: tuple(map(str, arm[0])))) for key, arms in found.items()}
@@ -231,7 +232,10 @@ def _beats(mine: Arm, rival: Arm) -> float:
     return 1.0 if result.mean <= 0 else result.p
 
 
-def _start(run: Row) -> tuple[float, float]:
+def _start(run: Row) -> tuple[float, ...]:
+    """What tells the net that a run of some seed starts from: one that is trained, or one as it is drawn."""
+    if run["dense_training_macs"] == 0:
+        return ()
     return run["dense_accuracy"], run["dense_val_accuracy"]
 
 

@@ -37,6 +37,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "sparse_macs": ("cost", "pruned", "sparse_macs"),
     "size_mb": ("cost", "pruned", "size_mb"),
     "compressed_mb": ("cost", "pruned", "compressed_mb"),
+    "dense_training_macs": ("training", "macs", "dense"),
 }
 """Column -> where a record holds it; the order is that of `runs.csv`."""
 BANDS = ("dense_bands", "kept_bands")

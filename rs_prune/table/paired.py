@@ -22,7 +22,7 @@ HEADINGS = {
     "difference": "difference (points) [95 %]",
     "p": "p",
     "p_holm": "p (Holm)",
-    "same_start": "same dense net",
+    "same_start": "same start",
 }
 
 

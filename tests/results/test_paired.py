@@ -54,6 +54,19 @@ def test_differences_are_those_of_the_same_seed() -> None:
     pd.testing.assert_frame_equal(found, shuffled.loc[found.index])
 
 
+def test_a_schedule_from_scratch_does_not_start_from_the_dense_net() -> None:
+    rows = [
+        *arm([0.90, 0.91], dense_training_macs=7.0),
+        *arm([0.90, 0.92], schedule="soft", dense_training_macs=0.0),
+        *arm([0.90, 0.93], schedule="iterative", dense_training_macs=7.0),
+        *arm([0.90, 0.94], schedule="dynamic", dense_training_macs=0.0),
+    ]
+    found = differences(table(rows), {"schedule": "one_shot"}).set_index("schedule")["same_start"]
+    assert found.to_dict() == {"soft": False, "iterative": True, "dynamic": False}
+    found = differences(table(rows), {"schedule": "soft"}).set_index("schedule")["same_start"]
+    assert found.to_dict() == {"one_shot": False, "iterative": False, "dynamic": True}
+
+
 def test_holm_is_over_the_whole_table() -> None:
     draw = np.random.default_rng(0)
     rows = []

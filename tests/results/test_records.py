@@ -52,6 +52,7 @@ def full(folder: Path, name: str = "a", **other: Any) -> Path:
         latency={"dense": {"median_ms": 4.5}, "pruned": {"median_ms": 2.5}},
         checks={"mask_error": 1e-6, "mean_gate_error": 0.25},
         times={"dense": 10.0, "finetune": 2.5},
+        training={"macs": {"dense": 77, "finetune": 7}},
         **other,
     )
 
@@ -67,8 +68,8 @@ def test_columns_and_values(tmp_path: Path) -> None:
         "dense_accuracy": 0.95, "folded_accuracy": 0.51, "raw_accuracy": 0.11, "accuracy": 1 / 3,
         "dense_params": 1000, "params": 300, "dense_macs": 20000, "macs": 9990, "latency_ms": 2.5,
         "mask_error": 1e-6, "wall_s": 12.5, "val_accuracy": 0.93, "dense_val_accuracy": 0.96,
-        "dense_latency_ms": 4.5, "mean_gate_error": 0.25, **SPARSE, "dense_bands": "", "kept_bands": "", "split": "",
-        "variant": "",
+        "dense_latency_ms": 4.5, "mean_gate_error": 0.25, **SPARSE, "dense_training_macs": 77,
+        "dense_bands": "", "kept_bands": "", "split": "", "variant": "",
         "digest": "a",
     }  # fmt: skip
 
