@@ -194,7 +194,7 @@ def attach_input(net: nn.Module, layer: str, attention: Attention) -> None:
     if branch is None or hasattr(branch, "received"):
         raise DoesNotApply(
             "attach.input gates the bands of an image, and this attention has no branch for that; add attention=se, "
-            "attention=eca or attention=cbam"
+            "attention=eca, attention=cbam or attention=bam"
         )
     _swap(net, layer, InputGated(conv, branch))
 

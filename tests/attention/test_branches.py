@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rs_prune.attention.bam import BAMBranch
 from rs_prune.attention.cbam import CBAM, CBAMBranch
 from rs_prune.attention.correlation import Correlation, CorrelationBranch
 from rs_prune.contracts import Cost, Place, Plan, RemoveChannels
@@ -102,6 +103,37 @@ def test_a_cut_cbam_has_the_gates_that_channels_of_zero_leave() -> None:
     branch.keep(index)
     torch.testing.assert_close(branch(x[:, index]), before[:, index])
     assert branch.mlp.squeeze.in_features == branch.mlp.excite.out_features == 3
+
+
+# ------------------------------------------------------------------------------------------- bam
+
+
+def test_bam_by_hand() -> None:
+    branch = BAMBranch(SqueezeExcite(2, 1)).eval()
+    branch.mlp.squeeze.weight.data, branch.mlp.squeeze.bias.data = torch.tensor([[1.0, -1.0]]), torch.tensor([0.5])
+    branch.mlp.excite.weight.data, branch.mlp.excite.bias.data = torch.tensor([[2.0], [-1.0]]), torch.zeros(2)
+    branch.norm.weight.data, branch.norm.bias.data = torch.tensor([3.0, 1.0]), torch.tensor([0.0, 0.5])
+    branch.norm.running_mean.copy_(torch.tensor([1.0, 0.0]))
+    branch.norm.running_var.copy_(torch.tensor([4.0, 1.0]) - branch.norm.eps)
+    x = torch.tensor([[[[1.0, 3.0]], [[0.0, 1.0]]], [[[0.0, 0.0]], [[4.0, 2.0]]]])
+    # hidden 2 and 0; behind it (4, -2) and (0, 0); normalised ((4 - 1) / 2 * 3, -2 + 0.5) and (-1.5, 0.5)
+    logits = torch.tensor([[4.5, -1.5], [-1.5, 0.5]])
+    torch.testing.assert_close(branch.gates(x), 1 + logits.sigmoid()[:, :, None, None])
+
+
+def test_a_cut_bam_has_the_gates_that_channels_of_zero_leave() -> None:
+    torch.manual_seed(0)
+    branch = BAMBranch(SqueezeExcite(6, 4))
+    for _ in range(3):  # running statistics that differ
+        branch(torch.randn(8, 6, 4, 4) * torch.arange(1.0, 7)[:, None, None])
+    branch.eval()
+    index = torch.tensor([0, 2, 5])
+    x = torch.zeros(3, 6, 4, 4)
+    x[:, index] = torch.randn(3, 3, 4, 4)
+    before = branch(x)
+    branch.keep(index)
+    torch.testing.assert_close(branch(x[:, index]), before[:, index])
+    assert branch.norm.num_features == 3
 
 
 # ----------------------------------------------------------------------------------- correlation
