@@ -43,8 +43,10 @@ def arms(cfg: DictConfig) -> list[Arm]:
     scales = ("full", "cpu", "smoke")
     if scale not in scales:
         raise RsPruneError(f"scale={scale}: must be one of {', '.join(scales)}")
-    if cfg.only is not None and cfg.only not in cfg.arms:
-        raise RsPruneError(f"only={cfg.only}: experiment={cfg.item} has the arms {', '.join(cfg.arms)}")
+    only = [cfg.only] if isinstance(cfg.only, str) else list(cfg.arms if cfg.only is None else cfg.only)
+    for name in only:
+        if name not in cfg.arms:
+            raise RsPruneError(f"only={name}: experiment={cfg.item} has the arms {', '.join(cfg.arms)}")
     for word in shlex.split(str(cfg.words or "")):
         if word.partition("=")[0] in ("out", "workers", "launcher"):
             raise RsPruneError(f"-- {word}: is for all runs together; set out= or workers= before the --")
@@ -53,7 +55,7 @@ def arms(cfg: DictConfig) -> list[Arm]:
         where += f" launcher=parallel workers={cfg.workers}"
     found = []
     for name, own in cfg.arms.items():
-        if cfg.only in (None, name):
+        if name in only:
             size = cfg.scales["full" if scale == "full" else "cpu"]
             if scale == "smoke":
                 words = _first(_merged(cfg.every, size, own, cfg.smoke, cfg.smoke_arms.get(name), where, cfg.words))
