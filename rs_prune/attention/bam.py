@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from rs_prune.contracts import Branch, Place
+from rs_prune.attention.se import SE, SEBranch
 from rs_prune.pruning.squeeze import SqueezeExcite
 
 
-class BAM:
+class BAMBranch(SEBranch):
+    """1 + sigmoid(BN(W2 relu(W1 mean(x)))), both layers with bias."""
+
+    def __init__(self, mlp: SqueezeExcite) -> None:
+        super().__init__(mlp)
+        self.norm = nn.BatchNorm1d(mlp.excite.out_features)
+
+    def gates(self, x: Tensor) -> Tensor:
+        return 1 + torch.sigmoid(self.norm(self.mlp(x.mean((2, 3)))))[:, :, None, None]
+
+    def keep(self, index: Tensor) -> None:
+        super().keep(index)
+        index = index.to(self.norm.weight.device)
+        self.norm.weight = nn.Parameter(self.norm.weight.detach()[index])
+        self.norm.bias = nn.Parameter(self.norm.bias.detach()[index])
+        for name in ("running_mean", "running_var"):
+            setattr(self.norm, name, getattr(self.norm, name)[index])
+        self.norm.num_features = len(index)
+
+
+class BAM(SE):
     """Bottleneck attention module, its channel part (Park, Woo, Lee, Kweon 2018, arXiv 1807.06514).
 
     A gate lies between 1 and 2: the module adds what it attends to. The spatial part gates pixels, which cannot be
@@ -23,31 +41,4 @@ class BAM:
         min_hidden: Hidden units at least, for narrow layers.
     """
 
-    def __init__(self, *, reduction: int = 16, min_hidden: int = 4) -> None:
-        self.reduction = reduction
-        self.min_hidden = min_hidden
-
-    def __call__(self, places: Sequence[Place], net: nn.Module) -> list[Branch]:
-        widths = [place.channels for place in places]
-        return [BAMBranch(SqueezeExcite(n, max(n // self.reduction, self.min_hidden))) for n in widths]
-
-
-class BAMBranch(Branch):
-    """1 + sigmoid(BN(W2 relu(W1 mean(x)))), both layers with bias."""
-
-    def __init__(self, mlp: SqueezeExcite) -> None:
-        super().__init__()
-        self.mlp = mlp
-        self.norm = nn.BatchNorm1d(mlp.excite.out_features)
-
-    def gates(self, x: Tensor) -> Tensor:
-        return 1 + torch.sigmoid(self.norm(self.mlp(x.mean((2, 3)))))[:, :, None, None]
-
-    def keep(self, index: Tensor) -> None:
-        self.mlp.keep(index)
-        index = index.to(self.norm.weight.device)
-        self.norm.weight = nn.Parameter(self.norm.weight.detach()[index])
-        self.norm.bias = nn.Parameter(self.norm.bias.detach()[index])
-        for name in ("running_mean", "running_var"):
-            setattr(self.norm, name, getattr(self.norm, name)[index])
-        self.norm.num_features = len(index)
+    branch = BAMBranch
