@@ -107,18 +107,13 @@ def normalised(scenes: Scenes, image: Tensor, mean: Sequence[float], std: Sequen
     Returns:
         (N, bands, H, W).
     """
-    if scenes.channels:
-        values, scale = scaled(scenes, image), 1.0
-    else:  # scaled on the way
-        values, scale = image.to(torch.float32, copy=True), scenes.scale
-    factor, shift = _factor_and_shift(scale, tuple(mean), tuple(std))
-    return values.mul_(factor.to(values)).sub_(shift.to(values))
+    values = scaled(scenes, image)
+    return values.sub_(_per_band(tuple(mean)).to(values)).div_(_per_band(tuple(std)).to(values))
 
 
 @lru_cache(maxsize=8)
-def _factor_and_shift(scale: float, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-    middle, spread = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (mean, std))
-    return (scale / spread).float(), (middle / spread).float()
+def _per_band(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values).view(1, -1, 1, 1)
 
 
 def bands_read(scenes: Scenes) -> tuple[str, ...]:
