@@ -2,11 +2,13 @@
 
 Both deliver normalised float batches of 32, mirrored and turned by quarter turns. The other side has two workers and
 the fastest of a few settings, found first on a part of the set; its workers augment bytes, and whole batches become
-floats, which is faster than doing so image by image. The first epoch begins with nothing: folders are listed, workers
-started, and on our side everything is hashed, decoded and written to a new cache. Later epochs have all that behind
-them. The sides alternate, and ratios of the medians count; processor time is noted too, as a busy machine gives three
-processes more of itself than one. The image files are in the system's page cache throughout.
-Last, a narrow ResNet trains, and the share of a step that it waits for its batch is measured (a later epoch).
+floats, which is faster than doing so image by image. Its main process has one thread, which is best beside two workers;
+ours has no workers once the cache is made, and as many threads as PyTorch takes by itself. The first epoch begins with
+nothing: folders are listed, workers started, and on our side everything is hashed, decoded and written to a new cache.
+Later epochs have all that behind them. The sides alternate, and ratios of the medians count; processor time is noted
+too, as a busy machine gives three processes more of itself than one. The image files are in the system's page cache
+throughout. Last, a narrow ResNet trains, and the share of a step that it waits for its batch is measured (a later
+epoch).
 
     RS_PRUNE_DATA=... python experiments/benchmarks/loader.py
 """
@@ -41,8 +43,9 @@ from rs_prune.training.datamodule import SceneData
 
 ROOT = Path(os.environ["RS_PRUNE_DATA"]) / "eurosat_rgb"
 BATCH = 32
-ROUNDS = 3
+ROUNDS = 5
 STEPS = 60
+THREADS = torch.get_num_threads()
 SHARES = {"train": 0.6, "val": 0.1, "test": 0.3}
 
 
@@ -61,6 +64,7 @@ def ours(cache: Path) -> SceneData:
 
 
 def delivered(data: SceneData, epoch: int) -> Iterator[Tensor]:
+    torch.set_num_threads(THREADS)
     loader = data.train_dataloader()
     loader.sampler.set_epoch(epoch)
     for batch in loader:
@@ -89,6 +93,7 @@ def theirs(decoder: str, prefetch: int, images: int | None = None) -> DataLoader
 
 
 def of_theirs(loader: DataLoader[Any]) -> Iterator[Tensor]:
+    torch.set_num_threads(1)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (EuroSAT.mean, EuroSAT.std))
     for image, _ in loader:
         image = image.float().div_(255).sub_(mean).div_(std)
@@ -163,7 +168,6 @@ def waiting(data: SceneData, threads: int) -> dict[str, float]:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
     for path in ROOT.glob("*/*.jpg"):
         path.read_bytes()  # into the page cache
     setting, settings = best_setting()
