@@ -124,10 +124,8 @@ def sweep(rs_prune: Callable[..., Any], scenes: Path, *given: str) -> list[dict[
     return [json.loads(path.read_text()) for path in sorted(Path("outputs/records").glob("*.json"))]
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-def test_every_criterion_runs_with_every_granularity(
-    granularity: str, rs_prune: Callable[..., Any], scene_folder: Path
-) -> None:
+@pytest.mark.parametrize("granularity", ["channels", "weights"])  # what differs elsewhere the rehearsals above see
+def test_every_criterion_runs(granularity: str, rs_prune: Callable[..., Any], scene_folder: Path) -> None:
     mine = [name for name in CRITERIA if name != "correlation_learned"]
     records = sweep(rs_prune, scene_folder, *words("l1", granularity), f"criterion={','.join(mine)}")
     assert {record["choices"]["criterion"]: record["status"] == "finished" for record in records} == {

@@ -35,8 +35,9 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs_at_the_smoke_scale(experiment, rs_prune, scenes, tmp_path):
     answer = rs_prune(
-        "reproduce", f"experiment={experiment}", "scale=smoke", "out=here", "--", f"dataset.root={scenes}"
-    )
+        "reproduce", f"experiment={experiment}", "scale=smoke", "out=here", f"cache={scenes.parent / 'cache'}",
+        "--", f"dataset.root={scenes}",
+    )  # fmt: skip
     assert answer.status == 0, answer.err
     assert "failed" not in answer.err
     config = yaml.safe_load((ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text())
