@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -32,11 +33,14 @@ def in_order(work: Callable[[range], list[T]], count: int) -> Iterator[T]:
         RsPruneError: The first one that `work` raises.
         OSError: Likewise.
     """
+    workers = min(4, os.cpu_count() or 1) if count >= WORTH_PROCESSES else 0
     loader = DataLoader(
         _Tasks(work, count),
         batch_size=None,
         collate_fn=_as_it_is,
-        num_workers=min(4, os.cpu_count() or 1) if count >= WORTH_PROCESSES else 0,
+        num_workers=workers,
+        # Said, as a worker of a parallel sweep has a way of its own to start processes, which does not serve here.
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         generator=torch.Generator(),  # the global one is left as it is
     )
     for results in loader:

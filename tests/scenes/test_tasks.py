@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from joblib import Parallel, delayed
 
 from rs_prune.dataset.folder import Folder
 from rs_prune.errors import RsPruneError
@@ -32,6 +33,16 @@ def test_results_come_in_order_from_where_they_should(processes):
     found = list(in_order(squares, COUNT))
     assert [square for square, _ in found] == [place**2 for place in range(COUNT)]
     assert (os.getpid() in {process for _, process in found}) is not processes
+
+
+def test_the_workers_of_a_parallel_sweep_start_processes_too():
+    def sizes():
+        from rs_prune.scenes import tasks
+
+        tasks.WORTH_PROCESSES = 1
+        return list(tasks.in_order(list, 100))
+
+    assert Parallel(n_jobs=2, backend="loky")([delayed(sizes)()]) == [list(range(100))]
 
 
 def test_nothing_to_do_is_done(processes):
