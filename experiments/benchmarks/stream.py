@@ -1,9 +1,9 @@
 """Memory of training on more scenes than the cache may hold: 20,000 of 256 pixels with `cache_gb=1`, and 5,000.
 
 The scenes are generated as JPEG (crops of noise at several scales; 3.9 GB decoded), and take one epoch of a tiny net
-each, in a process of its own: hashed, decoded for what is to be known, measured, trained on, validated. The resident
-memory of that process is noted every half second. The smaller set is given a quarter of the bound, so that both are
-decoded while training.
+each, in a process of its own: hashed, decoded for what is to be known, measured, trained on, validated. The memory of
+that process and its workers (what they share counted once) is noted every half second. The smaller set is given a
+quarter of the bound, so that both are decoded while training.
 
     python experiments/benchmarks/stream.py
 """
@@ -11,13 +11,14 @@ decoded while training.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,16 @@ def generate(root: Path, images: int) -> None:
         write_jpeg(crop, str(folder / f"{number:05}.jpg"), quality=80)
 
 
+def memory() -> float:
+    """Proportional set sizes of this process and its workers, in MB."""
+    total = 0
+    for process in [os.getpid(), *(child.pid for child in multiprocessing.active_children())]:
+        with suppress(OSError):  # a worker that has just ended
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+            total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total * 1024 / 1e6
+
+
 def train(root: Path, cache: Path, cache_gb: float) -> None:
     """One epoch, in a process of its own; prints memory in MB over time as JSON."""
     import timm
@@ -67,8 +78,7 @@ def train(root: Path, cache: Path, cache_gb: float) -> None:
 
     def watch() -> None:
         while not done.wait(0.5):
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
-            notes.append((time.monotonic() - started, stage[0], pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
+            notes.append((time.monotonic() - started, stage[0], memory()))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -99,7 +109,7 @@ def train(root: Path, cache: Path, cache_gb: float) -> None:
     )  # fmt: skip
     done.set()
     watcher.join()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    peak = max(mb for _, _, mb in notes)
     print(json.dumps({"peak_mb": peak, "seconds": time.monotonic() - started, "notes": notes, "history": history}))
 
 
