@@ -11,6 +11,7 @@ from zlib import crc32
 
 import numpy as np
 import rasterio
+import simplejpeg
 import torchvision
 
 from rs_prune.contracts import Scenes
@@ -26,7 +27,12 @@ Note = tuple[str, np.dtype[Any], tuple[int, ...]]
 
 FORMAT = 1
 """Raised when decoding comes to give other values, or the files in the cache another meaning."""
-MADE_BY = {"format": FORMAT, "torchvision": torchvision.__version__, "rasterio": rasterio.__version__}
+MADE_BY = {
+    "format": FORMAT,
+    "torchvision": torchvision.__version__,
+    "rasterio": rasterio.__version__,
+    "simplejpeg": simplejpeg.__version__,
+}
 PIXELS, FACTS = "pixels.npy", "facts.json"
 
 

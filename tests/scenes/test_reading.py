@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import rasterio
 from fakes import decode
+from PIL import Image
 from rasterio.transform import from_origin
+from torchvision.io import ImageReadMode, decode_image
 
 from rs_prune.contracts import Scenes
 from rs_prune.dataset.folder import Folder
@@ -42,6 +44,26 @@ def test_other_integers_become_floats(tmp_path):
     got = read(write(tmp_path / "scene.tif", pixels))
     assert got.dtype == np.float32
     assert (got == pixels).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"subsampling": 2}, {"progressive": True}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("size", [(64, 64), (31, 17)])
+def test_a_jpeg_of_any_kind_has_torchvisions_pixels(tmp_path, mode, size, options):
+    channels = {"RGB": 3, "L": 1, "CMYK": 4}[mode]
+    pixels = np.random.default_rng(0).integers(0, 255, (*size, channels)).astype(np.uint8)
+    path = tmp_path / "scene.jpg"
+    Image.fromarray(pixels.squeeze(), mode).save(path, quality=85, **options)
+    got = read(path)
+    assert got.shape == (3, *size)
+    assert (got == decode_image(str(path), mode=ImageReadMode.RGB).numpy()).all()
+
+
+def test_the_content_says_what_a_photo_is_not_its_name(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "scene.png")
+    renamed = (tmp_path / "scene.png").rename(tmp_path / "scene.jpg")
+    assert (read(renamed) == pixels.transpose(2, 0, 1)).all()
 
 
 def test_nodata_and_nan_become_zero(tmp_path):
