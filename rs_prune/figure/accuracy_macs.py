@@ -68,9 +68,10 @@ class AccuracyMacs:
         down = math.ceil(len(panels) / self.columns)
         across = math.ceil(len(panels) / down)
         looks = Looks(summary, nets)
-        entries, columns = looks.legend(across * self.width)
+        width = max(across * self.width, looks.least_width())
+        entries, columns = looks.legend(width)
         legend = 0.17 * math.ceil(len(entries) / columns) + 0.35
-        figure = canvas(across * self.width, down * self.height + legend)
+        figure = canvas(width, down * self.height + legend)
         axes = list(figure.subplots(down, across, squeeze=False).flat)
         for axis, ((dataset, net), mine) in zip(axes, panels, strict=False):
             here = nets[(nets["dataset"] == dataset) & (nets["net"] == net)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import pandas as pd
@@ -21,6 +22,8 @@ MARKERS = "osD^vPX<>"
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 DENSE_DASHES = ((0, (7, 3)), (0, (2, 2)), (0, (1, 3)), (0, (7, 2, 1, 2)))
 GREY = "#606060"
+MANY = 2
+"""With more further choices than these a legend names only what is not as in most arms."""
 CHARACTER, HANDLE = 0.065, 0.75  # inches that a letter and the sample of a line take in a legend, at 8 points
 
 
@@ -40,6 +43,7 @@ class Looks:
         self.further = varying(summary)
         self.kinds = sorted({self._kind(row) for row in rows(summary)})
         self.arms = rows(summary.drop_duplicates(list(ARM)).sort_values(list(ARM)))
+        self.usual = self._usual() if len(self.further) > MANY else {}
         self.nets = rows(nets)
 
     def arm(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -101,9 +105,16 @@ class Looks:
         down = math.ceil(len(flat) / min(fit, 4))
         return flat, math.ceil(len(flat) / down)
 
+    def least_width(self) -> float:
+        """Inches that the longest entry takes with its attention, and the title."""
+        entries = [f"{line.get_label()}, attention: {name}" for name in self.attentions for line in self._column(name)]
+        return CHARACTER * max(len(text) for text in (*entries, self.title)) + HANDLE
+
     @property
     def title(self) -> str:
         """What the words of an entry are, in their order."""
+        if self.usual:
+            return f"criterion, and what is not {', '.join(filter(None, self.usual.values()))}"
         return ", ".join(["criterion", *self.further]) if self.further or len(self.attentions) == 1 else ""
 
     def _column(self, attention: str) -> list[Line2D]:
@@ -114,7 +125,19 @@ class Looks:
         return [Line2D([], [], **{k: v for k, v in look.items() if k not in unused}) for look in unlike]
 
     def _label(self, row: dict[str, Any], named: list[str]) -> str:
-        return ", ".join(str(row[name]) for name in ("criterion", *named) if str(row[name]))
+        words = [str(row["criterion"])]
+        for name in named:
+            usual = self.usual.get(name, "").split()
+            words.append(" ".join(word for word in str(row[name]).split() if word not in usual))
+        return ", ".join(filter(None, words))
+
+    def _usual(self) -> dict[str, str]:
+        """What most arms have of each further choice, word by word; what only some options have is named."""
+        found = {}
+        for name in self.further:
+            counts = Counter(word for arm in self.arms for word in str(arm[name]).split())
+            found[name] = " ".join(word for word, count in counts.items() if count > len(self.arms) / 2)
+        return found
 
     def _kind(self, row: dict[str, Any]) -> tuple[str, ...]:
         return tuple(str(row[name]) for name in self.further)

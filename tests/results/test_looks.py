@@ -1,0 +1,29 @@
+"""Legends of figures with many kinds of arms."""
+
+from pathlib import Path
+
+from rs_prune.results.looks import CHARACTER, HANDLE, Looks
+from rs_prune.results.records import read
+from rs_prune.results.stats import dense, summarise
+
+RUNS = Path(__file__).parents[2] / "experiments" / "methods_eurosat" / "runs.csv"
+
+
+def test_with_many_choices_an_entry_names_what_is_not_as_usual():
+    runs = read(RUNS)
+    looks = Looks(summarise(runs), dense(runs))
+    plain = [looks.arm(arm)["label"] for arm in looks.arms if arm["attention"] == "none"]
+    assert len(set(plain)) == len(plain)
+    assert {"l1", "l1, gradual", "l1, weights, global, params", "bn_scale, penalty=slimming"} <= set(plain)
+    assert "one_shot" in looks.title
+    width = looks.least_width()
+    entries, columns = looks.legend(width)
+    assert columns * (CHARACTER * max(len(str(entry.get_label())) for entry in entries) + HANDLE) <= width
+
+
+def test_with_few_choices_every_entry_names_them():
+    runs = read(RUNS)
+    runs = runs[(runs["attention"] == "none") & (runs["criterion"] == "l1") & (runs["granularity"] == "channels")]
+    looks = Looks(summarise(runs), dense(runs))
+    assert {looks.arm(arm)["label"] for arm in looks.arms} == {f"l1, {name}" for name in set(runs["schedule"])}
+    assert looks.title == "criterion, schedule"
