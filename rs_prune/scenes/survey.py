@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from rs_prune.contracts import Scenes
 from rs_prune.errors import RsPruneError
 from rs_prune.scenes.reading import TIFF, read, resize
 from rs_prune.scenes.splits import pixel_digest
+from rs_prune.scenes.tasks import in_order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,11 @@ class Seen:
 
 def survey(scenes: Scenes) -> list[Seen]:
     """Reads every file once, in the order of `scenes.files`. Memory: a few images at a time."""
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda file: _look(scenes, file), scenes.files))
+    return list(in_order(partial(_looks, scenes), len(scenes.files)))
+
+
+def _looks(scenes: Scenes, indices: range) -> list[Seen]:
+    return [_look(scenes, scenes.files[index]) for index in indices]
 
 
 def _look(scenes: Scenes, file: str) -> Seen:

@@ -114,7 +114,7 @@ class SceneData(pl.LightningDataModule):
         indices = np.array(getattr(self.parts, part))
         if limit is not None and limit < len(indices):
             indices = np.sort(_permutation(indices, self.seed, epoch=-1)[:limit])
-        for batch in _Batches(self._set, _Chunks(indices.tolist())):
+        for batch in _Batches(self._set, _Chunks(indices)):
             yield self._prepare({name: value.to(device) for name, value in batch.items()})
 
     def _prepare(self, batch: Batch) -> Batch:
@@ -181,7 +181,7 @@ def _ahead(make: Callable[[Chosen], Batch], chunks: Iterable[Chosen]) -> Iterato
 class _Chunks(Sampler[Chosen]):
     """The indices in order, in evaluation batches."""
 
-    def __init__(self, indices: Sequence[int]) -> None:
+    def __init__(self, indices: Sequence[int] | NDArray[np.int64]) -> None:
         self.indices = np.array(indices, np.int64)
 
     def __len__(self) -> int:

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from fakes import decode, paint
 from joblib import Parallel, delayed
 
 from rs_prune.dataset.folder import Folder
@@ -14,7 +15,6 @@ from rs_prune.scenes import tasks
 from rs_prune.scenes.cache import decoded
 from rs_prune.scenes.splits import content_digests
 from rs_prune.scenes.tasks import A_TASK, in_order
-from tests.fakes import decode, paint
 
 COUNT = 5 * A_TASK + 3
 
