@@ -409,6 +409,8 @@ class Verbs:
         detach: net -> a copy whose mean gates are folded in and whose branches are gone.
         fit: (net, epochs, callbacks, lr_factor) -> the net after that many epochs of fine-tuning.
             `lr_factor` replaces that of the configuration.
+        settle: (net, until) -> callbacks of a fit that hold the gates at their means from that share of its steps on,
+            so that detaching them after it changes nothing; none for a net without gates.
         early: () -> the dense net as it was after the first tenth of its training.
         keep: The budget's share.
         epochs: The schedule's epochs, all rounds together.
@@ -420,6 +422,7 @@ class Verbs:
     masked: Callable[[nn.Module], Plan]
     detach: Callable[[nn.Module], nn.Module]
     fit: Fit
+    settle: Callable[[nn.Module, float], list[Callback]]
     early: Callable[[], nn.Module]
     keep: float
     epochs: int

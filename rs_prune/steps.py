@@ -31,6 +31,7 @@ from rs_prune.results import predictions
 from rs_prune.results.provenance import Clock
 from rs_prune.training.bands import batch_for, data_for
 from rs_prune.training.callbacks import EARLY
+from rs_prune.training.constant_gates import ConstantGates
 from rs_prune.training.fit import evaluate, fit, predict, recalibrate, score
 
 
@@ -62,6 +63,7 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
     """
     cfg, data, device = job.cfg, job.data, job.device
     scratch = bool(getattr(job.schedule, "scratch", False))
+    total = cfg.finetune_epochs + (cfg.epochs if scratch else 0)
     loss = job.recipe().loss
     _refuse_idle_choices(job, dense)
     teacher = copy.deepcopy(dense).eval() if getattr(loss, "teacher", False) else None
@@ -178,6 +180,11 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
         observe(net.to(device), images_for(net, cfg.observe.images))  # a schedule may fold the gates next
         return net
 
+    def settle(net: nn.Module, until: float) -> list[Callback]:
+        if not any(gates(net)):
+            return []
+        return [ConstantGates(lambda net: observe(net, images_for(net, cfg.observe.images)), until=until, epochs=total)]
+
     def early() -> nn.Module:
         net = job.fresh_net()
         if not notes.rehearsal:
@@ -192,9 +199,10 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
         masked=masked,
         detach=detach,
         fit=fit_,
+        settle=settle,
         early=early,
         keep=job.budget.keep,
-        epochs=cfg.finetune_epochs + (cfg.epochs if scratch else 0),
+        epochs=total,
     )
 
 

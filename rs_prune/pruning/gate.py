@@ -30,10 +30,12 @@ class Gate(nn.Module):
         branch: Computes the gates.
         mean: (channels,) mean gate over the samples of the last `observe`; empty before.
         side: The side of `inner` that is gated: `out` or `in`.
+        constant: Whether `mean` is the gate, whatever the image; the branch is then not asked.
     """
 
     mean: Tensor
     side: str
+    constant = False
 
     def __init__(self, inner: nn.Module, branch: Branch) -> None:
         super().__init__()
@@ -49,7 +51,9 @@ class Gate(nn.Module):
         return int(self.inner.weight.shape[0 if self.side == "out" else 1])  # type: ignore[index]
 
     def gated(self, x: Tensor) -> Tensor:
-        gate: Tensor = self.branch(x)
+        gate: Tensor = (
+            self.mean.to(x)[None, :, None, None].expand(len(x), -1, 1, 1) if self.constant else self.branch(x)
+        )
         if self._sum is not None:
             self._sum += gate.detach().double().mean((2, 3)).sum(0)
             self._seen += len(gate)
@@ -64,6 +68,11 @@ class Gate(nn.Module):
         if self._sum is not None and self._seen:
             self.mean = (self._sum / self._seen).float()
         self._sum = None
+
+    def settle(self, mean: Tensor) -> None:
+        """Makes a mean (channels,) the gate from now on."""
+        self.mean = mean.to(next(self.inner.parameters()).device)
+        self.constant = True
 
     def keep(self, index: Tensor) -> None:
         """Shrinks branch and mean to the channels in `index`; `inner` is the surgery's."""

@@ -15,7 +15,7 @@ class Dynamic:
 
     RigL (Evci, Gale, Menick, Castro, Elsen 2020, arXiv 1911.11134), which exchanges single weights every 100 steps. Its
     form for channels is ours; see `rs_prune.training.regrowth`. How many stay in a layer or group is decided by the
-    plan of the untrained net. Gates are detached after the fit, without further training.
+    plan of the untrained net. When the masks stay, so do the gates, at their means: the net trains on as it will be.
 
     Args:
         alpha: Share of what is there that the first exchange would replace at most; it falls to 0 as half a cosine.
@@ -35,5 +35,5 @@ class Dynamic:
         do.plan(net, (1 + do.keep) / 2)  # refuses granularities of one pattern, which an exchange would break
         net = do.mask(net, do.plan(net, do.keep))
         masks = DynamicMasks(alpha=self.alpha, until=self.until, updates=self.updates, epochs=do.epochs)
-        net = do.fit(net, do.epochs, [masks], 1.0)
+        net = do.fit(net, do.epochs, [masks, *do.settle(net, self.until)], 1.0)
         return do.detach(do.remove(net, do.masked(net)))

@@ -13,8 +13,8 @@ class Gradual:
     """Masks more and more while it fine-tunes, fast at first, slowly in the end; then removes what is masked.
 
     Zhu and Gupta 2017 (arXiv 1710.01878). Every update plans anew, and masked filters keep their values, so that a
-    criterion that looks at filters alone may free a channel again; single weights are not freed. Gates are detached
-    after the fit, without further training.
+    criterion that looks at filters alone may free a channel again; single weights are not freed. When the masks stay,
+    so do the gates, at their means: the net trains on as it will be.
 
     Args:
         until: Share of the fit's steps after which the masks stay as they are. No epoch before is selected.
@@ -32,5 +32,5 @@ class Gradual:
         masks = GradualMasks(do.plan, keep=do.keep, until=self.until, updates=self.updates, epochs=do.epochs)
         do.plan(net, masks.share(1 / self.updates))  # the first update: what cannot be planned fails in the rehearsal
         net = do.mask(net, do.plan(net, do.keep))
-        net = do.fit(net, do.epochs, [masks])
+        net = do.fit(net, do.epochs, [masks, *do.settle(net, self.until)])
         return do.detach(do.remove(net, do.masked(net)))

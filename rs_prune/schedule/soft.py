@@ -8,11 +8,15 @@ from rs_prune.contracts import Verbs
 from rs_prune.errors import RsPruneError
 from rs_prune.training.masks import SoftMasks
 
+GATES_LEARN = 0.8
+"""Share of the steps in which gates depend on the image."""
+
 
 class Soft:
     """Trains from scratch and prunes while it trains; no pretrained net, no fine-tuning afterwards.
 
     Soft filter pruning (He, Kang, Dong, Fu, Yang 2018, arXiv 1808.06866), which PFAM (Zhang, Wu, Gu, Han 2020) follows.
+    Gates stay at their means for the last fifth of the steps: the net trains on as it will be.
 
     Args:
         gradients: `free` lets pruned filters regrow, as SFP does; `masked` keeps them from learning within the
@@ -29,5 +33,5 @@ class Soft:
     def __call__(self, net: nn.Module, do: Verbs) -> nn.Module:
         net = do.mask(net, do.plan(net, do.keep))
         masks = SoftMasks(do.plan, keep=do.keep, free=self.gradients == "free")
-        net = do.fit(net, do.epochs, [masks], 1.0)
+        net = do.fit(net, do.epochs, [masks, *do.settle(net, GATES_LEARN)], 1.0)
         return do.detach(do.remove(net, do.masked(net)))

@@ -27,6 +27,11 @@ def settled(until: float, epochs: int) -> int:
     return math.ceil(until * epochs - 1e-9)
 
 
+def last_change(total: int, until: float) -> int:
+    """The step before which what moves until that share of the steps is over moves for the last time."""
+    return min(math.ceil(until * total - 1e-9), total - 1)
+
+
 def checked_span(start: float, end: float) -> tuple[float, float]:
     """The options `attention.start` and `attention.end`, if they are a span of the training.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ from rs_prune.errors import RsPruneError
 from rs_prune.pruning.gate import bare, inner
 from rs_prune.pruning.graph import Graph, trace
 from rs_prune.pruning.masking import bake, masked_channels, masks, masks_of, original, set_masks
-from rs_prune.training.course import cubic, net_of, settled, total_steps
+from rs_prune.training.course import cubic, last_change, net_of, settled, total_steps
 from rs_prune.training.datamodule import SceneData
 
 MakePlan = Callable[[nn.Module, float], Plan]
@@ -130,7 +129,7 @@ def update_steps(total: int, until: float, updates: int) -> dict[int, float]:
 
     Where there are fewer steps than updates, several fall into one. The last comes before the last step at latest.
     """
-    end = min(math.ceil(until * total - 1e-9), total - 1)
+    end = last_change(total, until)
     return {-(-number * end // updates): number / updates for number in range(updates + 1)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from safetensors.torch import load_file
 from test_fit import Interrupted, loss_that_stops
 from torch import nn
 
@@ -18,7 +18,7 @@ from rs_prune.contracts import MaskWeights, RemoveChannels
 from rs_prune.errors import DoesNotApply, RsPruneError
 from rs_prune.granularity.n_m import NM
 from rs_prune.pruning.cost import measure, sparse
-from rs_prune.pruning.gate import detach, gates, observe
+from rs_prune.pruning.gate import gates
 from rs_prune.pruning.graph import trace
 from rs_prune.pruning.masking import bake, masks
 from rs_prune.schedule.dynamic import Dynamic
@@ -94,20 +94,41 @@ def test_the_validated_net_is_the_removed_net_and_costs_what_the_budget_says(
 
 
 @pytest.mark.parametrize("name", ["soft", "gradual", "dynamic"])
-def test_gates_are_folded_as_they_are_after_the_training(bench: Callable[..., Any], name: str) -> None:
+def test_gates_are_constant_before_the_fit_ends_so_that_folding_them_changes_nothing(
+    bench: Callable[..., Any], name: str
+) -> None:
     schedule = SCHEDULES[name]()
-    place = bench(schedule, gated=True, epochs=2)
-    before = {layer: gate.mean.clone() for layer, gate in gates(place.net)}
+    place = bench(schedule, gated=True, epochs=6, selection="last")
+    watch = watched(place)
     small = schedule(place.net, place.do)
     assert not list(gates(small))
-    trained = place.do.mask(place.net, place.do.plan(place.net, 0.5))
-    trained.load_state_dict(load_file(place.folder / "fit0" / "best.safetensors"), strict=True)
-    observe(trained, place.data.batches("train", limit=24))
-    assert any(not torch.allclose(gate.mean, before[layer], atol=1e-3) for layer, gate in gates(trained))
+    constant = [{gate.constant for _, gate in gates(net)} for net in watch.nets]
+    first = math.ceil({"soft": 0.8, "gradual": 0.6, "dynamic": 0.75}[name] * 24) // 4  # of four steps an epoch
+    assert constant == [{False}] * first + [{True}] * (6 - first)
+    dense = dict(gates(place.net))
+    assert any(not torch.allclose(gate.mean, dense[layer].mean, atol=1e-3) for layer, gate in gates(watch.nets[-1]))
     images = next(place.data.batches("val"))["image"]
     with torch.no_grad():
-        expected, found = bake(detach(trained)).eval()(images), small.eval()(images)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        validated, found = watch.nets[-1].eval()(images), small.eval()(images)
+    torch.testing.assert_close(found, validated, atol=1e-5, rtol=1e-5)
+    assert evaluate(small, place.data, "val")[0] == pytest.approx(place.notes.history[0][-1]["val_accuracy"])
+
+
+@pytest.mark.parametrize("losses", [9, 18, 21], ids=["before", "after", "and the fit is over"])
+def test_a_killed_fit_keeps_its_constant_gates(bench: Callable[..., Any], tmp_path: Any, losses: int) -> None:
+    """Gates are constant from the tenth of 16 steps on; the loss is called five times an epoch."""
+    schedule = Gradual()
+    calm = bench(schedule, gated=True, epochs=4, folder=tmp_path / "calm", selection="last")
+    expected = schedule(calm.net, calm.do).state_dict()
+    rough = bench(schedule, gated=True, epochs=4, folder=tmp_path / "rough", loss=loss_that_stops(losses))
+    if losses > 20:
+        schedule(rough.net, rough.do)
+    else:
+        with pytest.raises(Interrupted):
+            schedule(rough.net, rough.do)
+    again = bench(schedule, gated=True, epochs=4, folder=tmp_path / "rough", selection="last")
+    found = schedule(again.net, again.do).state_dict()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
 @pytest.mark.parametrize("name", ["soft", "gradual", "dynamic"])

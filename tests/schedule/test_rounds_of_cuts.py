@@ -36,7 +36,8 @@ def told(schedule: object, keep: float, epochs: int) -> tuple[str, list[tuple[in
 
     do = Verbs(
         plan=plan, remove=lambda net, plan: Named(f"{net.past} -{plan}"), mask=None, masked=None,
-        detach=lambda net: Named(f"{net.past} detach"), fit=fit, early=lambda: Named("early"), keep=keep, epochs=epochs,
+        detach=lambda net: Named(f"{net.past} detach"), fit=fit, settle=None,
+        early=lambda: Named("early"), keep=keep, epochs=epochs,
     )  # type: ignore[arg-type]  # fmt: skip
     return schedule(Named("net"), do).past, fits  # type: ignore[operator]
 
