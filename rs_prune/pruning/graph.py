@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from timm.models.vgg import ConvMlp
 from torch import Tensor, nn
 
 with warnings.catch_warnings():
@@ -38,7 +39,8 @@ class Graph:
         norms: Convolution -> the norm that directly follows it.
         refused: Name of a group that is left whole -> why.
         hidden: The groups whose channels are hidden units: those that linear layers, or convolutions whose map is a
-            single pixel, produce. Squeeze layers and dense heads, but not the classifier.
+            single pixel, produce. Squeeze layers and dense heads, but not the classifier. VGG's head is one for larger
+            images, too, whose map timm's convolutions there do not pool to a pixel.
         linear: The members that are linear layers.
     """
 
@@ -96,12 +98,13 @@ def trace(net: nn.Module, example: Tensor) -> Graph:
     order = {name: place for place, name in enumerate(modules)}
     parts = [_part(items, names) for items in found]
     grouped = {name: module for name, module in modules.items() if _is_grouped(module)}
+    heads = tuple(f"{name}." for name, module in modules.items() if isinstance(module, ConvMlp))
     groups: list[Group] = []
     hidden: list[Group] = []
     refused: dict[str, str] = {}
     for part in bundle(parts, grouped):
         makers = [layer for layer, side in part.touched if side == "out" and isinstance(modules.get(layer), MAKERS)]
-        filters = [layer for layer in makers if maps[layer] > 1]
+        filters = [layer for layer in makers if maps[layer] > 1 and not layer.startswith(heads)]
         is_hidden = not any(isinstance(modules[layer], nn.Conv2d) for layer in filters)
         members = sorted(makers if is_hidden else filters, key=order.__getitem__)
         reason = part.reason or _uneven(part, members)

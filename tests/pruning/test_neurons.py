@@ -150,6 +150,13 @@ def test_the_dense_head_of_vgg(make_net: Any, images: Any) -> None:
     assert small.head_hidden_size < 4096
 
 
+def test_the_dense_head_of_vgg_is_one_for_images_whose_map_it_does_not_pool_to_a_pixel(make_net: Any) -> None:
+    net = make_net("vgg11_bn", mlp_ratio=1 / 64)
+    graph = trace(net, torch.zeros(1, 3, 256, 256))
+    assert [group.name for group in graph.hidden] == ["pre_logits.fc1", "pre_logits.fc2"]
+    assert not [group.name for group in graph.groups if group.name.startswith("pre_logits")]
+
+
 def test_a_channel_plan_leaves_hidden_units_alone(headed: nn.Module) -> None:
     graph = trace(headed, EXAMPLE)
     alone = CostModel(headed, graph.groups, EXAMPLE)
