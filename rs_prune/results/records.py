@@ -47,6 +47,8 @@ IDENTITY = (*(name for name in CHOICES if name != "seed"), "variant")
 """Runs that agree in these differ in nothing but their seed."""
 UNRECORDED = ("out", "cache", "logger", "workers", "threads", "quiet")
 """Keys of a run's config that say where and how it ran, not what it was; a record leaves them out."""
+METHOD = ("penalty._target_", "loss._target_", "dense_loss._target_")
+"""Keys that belong to what an arm is called wherever runs differ in them."""
 ELSEWHERE = (*UNRECORDED, "latency", "trainer", "hydra")
 """Keys that never tell two runs apart."""
 
@@ -177,7 +179,8 @@ def _variants(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """The options besides the choices that tell runs of equal choices apart: `optimizer.lr=0.1`.
 
     Without them runs that differ in more than their seed would be averaged as if they were seeds. A seed
-    of something else (`split.seed`) may follow the run's seed; it tells apart only runs of one seed.
+    of something else (`split.seed`) may follow the run's seed; it tells apart only runs of one seed. Penalty and losses
+    tell runs of other choices apart, too: dense nets that were trained with a penalty are not those without it.
     """
     configs = [dict(flat(record.get("config") or {})) for record in records]
     alike: dict[str, dict[tuple[str, Any], set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -192,6 +195,7 @@ def _variants(records: Sequence[Mapping[str, Any]]) -> list[str]:
         for (key, _), found in values.items()
         if len(found) > 1 and key.partition(".")[0] not in ELSEWHERE
     }
+    telling |= {key for key in METHOD if len({config.get(key) for config in configs}) > 1}
     return [" ".join(_said(key, config[key]) for key in sorted(telling & set(config))) for config in configs]
 
 

@@ -144,6 +144,16 @@ def test_other_dense_nets_are_told() -> None:
     assert list(differences(table(rows), {"criterion": "l1", "attention": "none"})["same_start"]) == [False]
 
 
+def test_the_same_net_is_known_without_validation_data() -> None:
+    none = {"selection": "test_as_published", "dense_val_accuracy": float("nan")}
+    rows = [*arm([0.9, 0.91], **none), *arm([0.9, 0.92], criterion="fpgm", **none)]
+    assert list(differences(table(rows), {"criterion": "l1"})["same_start"]) == [True]
+    rows = [*rows, *arm([0.9, 0.92], criterion="budgeted", **none | {"dense_accuracy": float("nan")})]
+    assert list(differences(table(rows), {"criterion": "l1"})["same_start"]) == [False, True]
+    rows = [row | {"dense_accuracy": float("nan")} for row in rows]
+    assert not any(differences(table(rows), {"criterion": "l1"})["same_start"])
+
+
 def test_a_best_mark_must_beat_every_rival() -> None:
     good, fair, poor = [0.95, 0.96, 0.971], [0.90, 0.912, 0.92], [0.80, 0.81, 0.822]
     rows = [*arm(good, val_accuracy=0.95), *arm(fair, criterion="cap"), *arm(poor, criterion="random")]

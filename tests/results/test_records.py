@@ -100,6 +100,23 @@ def test_a_copied_record_counts_once(tmp_path: Path) -> None:
     assert len(runs(load(tmp_path))) == 1
 
 
+def test_a_penalty_tells_runs_of_other_criteria_apart(tmp_path: Path) -> None:
+    def config(penalty: str, loss: str) -> dict[str, Any]:
+        return {
+            "penalty": {"_target_": f"rs_prune.penalty.{penalty}.P"},
+            "loss": {"_target_": f"rs_prune.loss.{loss}.L"},
+            "dense_loss": {"_target_": "rs_prune.loss.cross_entropy.L"},
+        }
+
+    full(tmp_path, "a", config=config("none", "cross_entropy"))
+    full(tmp_path, "b", config=config("none", "cross_entropy"), choices=CHOICES | {"criterion": "fpgm"})
+    assert set(runs(load(tmp_path))["variant"]) == {""}
+    full(tmp_path, "c", config=config("slimming", "focal"), choices=CHOICES | {"criterion": "bn_scale"})
+    found = runs(load(tmp_path)).set_index("criterion")["variant"].to_dict()
+    plain = "loss=cross_entropy penalty=none"
+    assert found == {"l1": plain, "fpgm": plain, "bn_scale": "loss=focal penalty=slimming"}
+
+
 def test_skipped_are_apart(tmp_path: Path) -> None:
     full(tmp_path)
     save(tmp_path, "s", status="skipped", reason="cap needs gates")
