@@ -62,7 +62,8 @@ def images(
     Returns:
         `accuracy` with its bootstrap interval over test images; against the baseline's run of the same seed: how many
         images only the one or the other got right, their `difference` with its bootstrap interval, McNemar's `p`. Rows
-        of seed `all`: the mean difference, with interval and p over seeds *and* images (`crossed`). `p_holm` and
+        of seed `all`, where all seeds have the same test images: the mean difference, with interval and p over seeds
+        *and* images (`crossed`). `p_holm` and
         `verdict` over all.
 
     Raises:
@@ -79,15 +80,17 @@ def images(
             partners = {ours["seed"]: its for ours, its in pair(arm, against)}
             same = dict(zip((*CONTEXT, *WORDS), (*context, *words), strict=True))
             same["against"] = named(partner, words) if against and partner is not None else ""
-            both = []
+            both, shown = [], []
             for seed, run in sorted(arm.items()):
                 mine = kept.get(run["digest"])
                 if mine is None:
                     continue
                 row, difference = _net(run["digest"], mine, partners.get(seed, {}).get("digest", ""), kept)
                 found.append({**same, "seed": str(seed), **row})
-                both += [difference] if difference is not None else []
-            if len(both) > 1 and len({len(one) for one in both}) == 1:
+                if difference is not None:
+                    both.append(difference)
+                    shown.append(mine.images)
+            if len(both) > 1 and len(set(shown)) == 1:
                 result = crossed(np.stack(both))
                 row = {"seed": ALL, "images": len(both[0]), "difference": result.mean}
                 found.append({**same, **row, "low": result.low, "high": result.high, "p": result.p})

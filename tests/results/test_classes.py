@@ -134,6 +134,13 @@ def test_runs_of_other_images_are_not_paired() -> None:
         images(runs, {**kept, digest: said(CAP, "other")}, {"criterion": "l1"})
 
 
+def test_seeds_with_test_parts_of_their_own_are_not_stacked_image_by_image() -> None:
+    runs, kept = runs_and_predictions()
+    second = set(runs.query("seed == 1")["digest"])
+    kept = {digest: said(list(one.right()), "other" if digest in second else "same") for digest, one in kept.items()}
+    assert set(images(runs, kept, {"criterion": "l1"})["seed"]) == {"0", "1"}
+
+
 def test_files_of_single_nets(tmp_path: Path) -> None:
     runs, kept = runs_and_predictions()
     folder = tmp_path / "predictions"
