@@ -34,9 +34,7 @@ def main(cfg: DictConfig) -> None:
         )
     print_table(console, runs)
     paths = documents(cfg, console, runs, found, paper, _command(cfg))
-    if str((cfg.get("logger") or {}).get("_target_", "")).endswith("WandbLogger"):
-        tables = {"table": summarise(runs), "runs": runs, "per_class": per_class(found), "paper": paper}
-        _send(build(cfg.logger, "logger", job_type="report", name="report"), tables, paths)
+    send(cfg, runs, found, paper, paths)
 
 
 def documents(
@@ -80,15 +78,36 @@ def _command(cfg: DictConfig) -> str:
     return shlex.join(["rs-prune", "report", *(f"{key}={cfg[key]}" for key in keys)])
 
 
-def _send(logger: Any, tables: dict[str, pd.DataFrame], paths: list[Path]) -> None:
-    """Every table that has rows, every PNG and every page, in one Weights & Biases run."""
+def send(
+    cfg: DictConfig,
+    runs: pd.DataFrame,
+    found: list[dict[str, Any]],
+    paper: pd.DataFrame,
+    paths: list[Path],
+    name: str = "report",
+) -> None:
+    """Under `logger=wandb`: every table that has rows, every PNG and every page, in one Weights & Biases run.
+
+    Args:
+        cfg: With `logger`.
+        runs: One row a run.
+        found: The records they come from, where there are any.
+        paper: A paper's printed numbers.
+        paths: What `documents` wrote.
+        name: Of the run.
+    """
+    if not str((cfg.get("logger") or {}).get("_target_", "")).endswith("WandbLogger"):
+        return
+    logger = build(cfg.logger, "logger", job_type="report", name=name)
     import wandb
 
+    tables = {path.stem: pd.read_csv(path) for path in paths if path.suffix == ".csv"}
+    tables |= {"table": summarise(runs), "runs": runs, "per_class": per_class(found), "paper": paper}
     sent: dict[str, Any] = {}
-    for name, table in tables.items():
+    for title, table in tables.items():
         rows = [[None if pd.isna(cell) else cell for cell in row] for row in table.astype(object).to_numpy()]
         if rows:
-            sent[name] = wandb.Table(columns=list(table), data=rows)
+            sent[title] = wandb.Table(columns=list(table), data=rows)
     sent |= {path.stem: wandb.Image(str(path)) for path in paths if path.suffix == ".png"}
     sent |= {path.stem: wandb.Html(str(path), inject=False) for path in paths if path.suffix == ".html"}
     logger.experiment.log(sent)

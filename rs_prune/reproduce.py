@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from rs_prune.cli import runs_of
 from rs_prune.errors import RsPruneError, one_line
-from rs_prune.report import documents
+from rs_prune.report import documents, send
 from rs_prune.results import records
 from rs_prune.results.beside import beside, print_beside, printed_numbers, write_beside
 from rs_prune.results.files import write
@@ -42,21 +43,24 @@ def main(cfg: DictConfig) -> None:
     paper = printed_numbers(cfg.item)
     table = beside(paper, runs, {name: {found[path]["digest"] for path in paths} for name, paths in made.items()})
     print_beside(console, table)
-    for path in write_beside(table, Path(cfg.report)):
+    paths = write_beside(table, Path(cfg.report))
+    for path in paths:
         console.print(str(path), markup=False)
-    documents(
-        cfg,
-        console,
-        runs,
-        everything,
-        paper,
-        f"rs-prune reproduce experiment={cfg.item} scale={cfg.scale}",
-        RsPruneError,
-    )
+    paths += documents(cfg, console, runs, everything, paper, _command(cfg), RsPruneError)
+    send(cfg, runs, everything, paper, paths, f"{cfg.item}-{cfg.scale}")
     for line in cfg.differs:
         console.print(f"Differs from the paper: {line}", markup=False)
     if failures:
         raise RsPruneError(f"experiment={cfg.item}: {len(failures)} runs failed; the first: {failures[0]}")
+
+
+def _command(cfg: DictConfig) -> str:
+    """What gives the same runs again."""
+    words = ["rs-prune", "reproduce", f"experiment={cfg.item}", f"scale={cfg.scale}"]
+    if cfg.only is not None:
+        only = cfg.only if isinstance(cfg.only, str) else f"[{','.join(cfg.only)}]"
+        words.append(f"only={only}")
+    return shlex.join(words) + (f" -- {cfg.words}" if cfg.words else "")
 
 
 def _run(cfg: DictConfig, planned: list[Arm], console: Console) -> tuple[dict[str, list[Path]], list[str]]:
@@ -66,7 +70,7 @@ def _run(cfg: DictConfig, planned: list[Arm], console: Console) -> tuple[dict[st
     failures: list[str] = []
     done, fresh, spent = 0, 0, 0.0
     for number, arm in enumerate(planned, 1):
-        left = f", at most {spent / fresh * (total - done) / 60:.0f} min left" if fresh else ""
+        left = f", about {spent / fresh * (total - done) / 60:.0f} min left" if fresh else ""
         console.print(f"{cfg.item} {cfg.scale}: arm {number} of {len(planned)}, {arm.name}: {arm.runs} runs; "
                       f"{done} of {total} runs done{left}", markup=False)  # fmt: skip
         started, moment = time.monotonic(), time.time()

@@ -43,7 +43,9 @@ def test_every_experiment_runs_at_the_smoke_scale(experiment, rs_prune, scenes, 
     config = yaml.safe_load((ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text())
     table = pd.read_csv(tmp_path / "here" / "report" / "beside.csv")
     assert set(config["arms"]) <= set(table["arm"])  # no arm was skipped as a whole
-    assert (tmp_path / "here" / "report" / "runs.csv").exists()
+    written = {path.name for path in (tmp_path / "here" / "report").iterdir()}
+    assert {"runs.csv", "paired.md", "pareto.md", "images.md", "per_class.md", "report.html"} <= written
+    assert any(name.startswith("per_class_") and name.endswith(".png") for name in written)
 
 
 def test_every_arm_that_a_paper_printed_is_an_arm_here():
@@ -189,3 +191,20 @@ def test_what_follows_the_dashes_is_for_runs_alone(rs_prune):
     assert "is for the runs that `rs-prune reproduce` starts" in rs_prune("run", "--", "seed=0").err
     answer = rs_prune("reproduce", "experiment=pfam", "--", "out=elsewhere")
     assert "-- out=elsewhere: is for all runs together; set out= or workers= before the --" in answer.err
+
+
+def test_what_is_sent_is_what_was_written_and_the_page_says_what_gives_it_again(
+    rs_prune, scenes, tmp_path, monkeypatch
+):
+    for key, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(tmp_path / "sent")}.items():
+        monkeypatch.setenv(key, value)
+    (tmp_path / "sent").mkdir()
+    answer = rs_prune(
+        "reproduce", "experiment=pfam", "only=l2", "scale=smoke", "out=here", "logger=wandb", "logger.offline=true",
+        "logger.save_dir=sent", "figure=[]", "-q", "--", f"dataset.root={scenes}",
+    )  # fmt: skip
+    assert answer.status == 0, answer.err
+    media = [path.name.rpartition("_")[0].rsplit("_", 1)[0] for path in tmp_path.glob("sent/**/media/**/*.*")]
+    assert {"beside", "table", "runs", "per_class", "pareto", "report"} <= set(media)
+    page = (tmp_path / "here" / "report" / "report.html").read_text()
+    assert f"rs-prune reproduce experiment=pfam scale=smoke only=l2 -- dataset.root={scenes}" in page

@@ -35,7 +35,7 @@ class Curves:
         nets = dense(runs)
         self._looks = Looks(summary, nets)
         self._summary, self._dense, self._runs = rows(summary), rows(nets), rows(runs)
-        self._paper = parsed(paper)
+        self._paper = [row for row in parsed(paper) if row["accuracy"] is not None and (row["macs"] or row["params"])]
         self.panels = [self._panel(*key) for key in sorted({(row["dataset"], row["net"]) for row in self._summary})]
 
     def as_json(self) -> dict[str, Any]:
