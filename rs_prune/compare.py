@@ -20,6 +20,7 @@ from rs_prune.errors import DoesNotApply, RsPruneError
 from rs_prune.job import Job
 from rs_prune.results.files import write
 from rs_prune.results.heatmap import Panel, heat_maps
+from rs_prune.results.store import digest
 from rs_prune.view import trained, untrained
 
 MEAN = "all groups"
@@ -47,7 +48,8 @@ def main(cfg: DictConfig) -> None:
         console.print(f"scoring {place}/{len(criteria)}: {name}", markup=False)
         scores[name] = view.scores(criterion)
     table = agreement(scores, float(cfg.keep))
-    folder = job.store.out / "compare" / job.dense_id
+    looked = digest([list(criteria), float(cfg.keep), job.plain["criterion"], cfg.observe.images])[:8]
+    folder = job.store.out / "compare" / job.dense_id / looked
     paths = [write(folder / "compare.csv", table.to_csv(index=False).encode()), *_draw(table, job, folder)]
     _print(table, list(scores), float(cfg.keep), console)
     for path in paths:

@@ -23,6 +23,7 @@ from rs_prune.pruning.gate import detach
 from rs_prune.pruning.surgery import mask_error, remove
 from rs_prune.results.files import write
 from rs_prune.results.heatmap import Panel, heat_maps
+from rs_prune.results.store import digest
 from rs_prune.view import View, checked_images, trained, untrained
 
 
@@ -32,9 +33,17 @@ def main(cfg: DictConfig) -> None:
     shares, images = _shares(cfg.shares), checked_images("images", cfg.images)
     untrained(job).scores(job.criterion)
     console = Console(quiet=cfg.quiet, highlight=False, soft_wrap=True)
-    table = _scan(job, trained(job), shares, images, console)
-    folder = job.store.out / "scan" / job.dense_id / job.choices["criterion"]
-    paths = [write(folder / "scan.csv", table.to_csv(index=False).encode()), *_draw(table, job, folder)]
+    view = trained(job)
+    table = _scan(job, view, shares, images, console)
+    if view.seen:
+        gated, _ = _measure(job, view.net, images)
+        console.print(f"share 0 is the net with its mean gates folded in; with gates it has {gated:.1%}")
+    looked = digest([job.plain["criterion"], shares, images])[:8]
+    folder = job.store.out / "scan" / job.dense_id / f"{job.choices['criterion']}-{looked}"
+    paths = [
+        write(folder / "scan.csv", table.to_csv(index=False).encode()),
+        *_draw(table, job, folder, bool(view.seen)),
+    ]
     for path in paths:
         console.print(str(path), markup=False)
 
@@ -88,7 +97,7 @@ def _measure(job: Job, net: nn.Module, images: int | None) -> tuple[float, float
     return right / total, loss / total
 
 
-def _draw(table: pd.DataFrame, job: Job, folder: Path) -> list[Path]:
+def _draw(table: pd.DataFrame, job: Job, folder: Path, any_gates: bool) -> list[Path]:
     cut = table[table["share"] > 0]
     groups = table[["group", "channels"]].drop_duplicates()
     accuracy = 100 * cut.pivot(index="group", columns="share", values="val_accuracy").loc[groups["group"]]
@@ -98,7 +107,7 @@ def _draw(table: pd.DataFrame, job: Job, folder: Path) -> list[Path]:
     panel = Panel(
         values=values,
         title=f"{words['net']} on {words['dataset']}, attention={words['attention']}, criterion={words['criterion']}\n"
-        f"dense {dense:.1f} %; one group pruned at a time, nothing fine-tuned",
+        f"{'gates folded' if any_gates else 'dense'} {dense:.1f} %; one group pruned at a time, nothing fine-tuned",
         label="validation accuracy (%)",
         limits=(float(values.min()), max(dense, float(values.max()))),
     )

@@ -33,7 +33,9 @@ def test_a_scan_measures_each_group_and_its_curves_guide_a_run(rs_prune, scene_f
     answer = rs_prune("scan", *words, "shares=[0.5,0.25]")
     assert answer.status == 0, answer.err
     job, view = seen["job"], seen["view"]
-    folder = tmp_path / "here" / "scan" / job.dense_id / "l1"
+    folder = tmp_path / "here" / "scan" / job.dense_id
+    (folder,) = folder.iterdir()
+    assert folder.name.startswith("l1-")
     assert {path.name for path in folder.iterdir()} == {"scan.csv", "sensitivity.png", "sensitivity.svg"}
     assert str(folder / "scan.csv")[len(str(tmp_path)) + 1 :] in answer.out
     table = pd.read_csv(folder / "scan.csv")
