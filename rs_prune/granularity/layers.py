@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from rs_prune.contracts import Group, Member, Plan, RemoveBlock, Sight
+from rs_prune.contracts import Group, Member, Plan, RemoveBlock, Sight, Touched
 from rs_prune.errors import DoesNotApply, RsPruneError
 from rs_prune.pruning.blocks import block_cost, blocks, cheapest, groups_without, inside, take_out
 from rs_prune.pruning.cost import CostModel
@@ -30,6 +30,8 @@ class Layers:
         min_channels: Every group keeps at least so many.
         round_to: Kept channels are a multiple of this.
     """
+
+    ranks_blocks = True
 
     def __init__(
         self, *, rank: str = "criterion", channels: bool = True, min_channels: int = 2, round_to: int = 1
@@ -98,7 +100,8 @@ def _by_criterion(sight: Sight, names: Sequence[str]) -> dict[str, float]:
 
 
 def _alone(layer: str, channels: int) -> Group:
-    return Group(layer, channels, (Member(layer, tuple(range(channels))),), ())
+    alone = Touched(layer, "out", tuple((channel,) for channel in range(channels)))
+    return Group(layer, channels, (Member(layer, tuple(range(channels))),), (alone,))
 
 
 def _by_effect(sight: Sight, names: Sequence[str]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rs_prune.attention.se import SE
 from rs_prune.contracts import Plan, RemoveBlock, RemoveChannels
 from rs_prune.criterion.cap import Cap
+from rs_prune.criterion.group_norm import GroupNorm
 from rs_prune.errors import DoesNotApply, RsPruneError
 from rs_prune.granularity.channels import Channels
 from rs_prune.granularity.layers import Layers
@@ -141,6 +142,14 @@ def test_a_criterion_scores_the_mean_of_its_layers(stack: nn.Module, sight: Any)
         stack.blocks[1].conv2.weight.fill_(0.5)  # type: ignore[index,operator,union-attr]
         stack.blocks[1].conv1.weight.fill_(0.2)  # type: ignore[index,operator,union-attr]
     assert gone(Layers()(sight(stack, 0.67))) == ["blocks.2"]
+
+
+def test_group_norm_of_a_block_is_of_its_filters_too(stack: nn.Module, sight: Any) -> None:
+    with torch.no_grad():
+        for block, scale in zip(stack.blocks, (0.1, 0.3, 0.2), strict=True):  # type: ignore[arg-type]
+            for norm in (block.bn1, block.bn2):
+                norm.weight.fill_(scale)  # by its scales alone the first block would go
+    assert gone(Layers()(sight(stack, 0.67, criterion=GroupNorm()))) == ["blocks.1"]
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.5, 0.8])
