@@ -12,11 +12,11 @@ class FromScratch:
 
     "Rethinking the value of network pruning" (Liu, Sun, Zhou, Huang, Darrell 2019, arXiv 1810.05270): where this is as
     good, it was the shape that mattered, not the weights. The criterion sees initial weights, so that a `local` scope
-    gives the shape, and which channels go means nothing.
+    gives the shape, and which channels go means nothing. Gates, which nothing has trained, are taken off as they are.
     """
 
     scratch = True
 
     def __call__(self, net: nn.Module, do: Verbs) -> nn.Module:
-        net = do.detach(do.remove(net, do.plan(net, do.keep)))
+        net = do.bare(do.remove(net, do.plan(net, do.keep)))
         return do.fit(net, do.epochs, [], 1.0)

@@ -9,6 +9,7 @@ from rs_prune.contracts import Verbs
 from rs_prune.deploy.artifact import save_weights
 from rs_prune.pruning.gate import gates
 from rs_prune.pruning.surgery import plan_from, replay
+from rs_prune.schedule.from_scratch import FromScratch
 from rs_prune.schedule.iterative import Iterative
 from rs_prune.schedule.rewind import Rewind
 from rs_prune.training.callbacks import EARLY
@@ -36,8 +37,8 @@ def told(schedule: object, keep: float, epochs: int) -> tuple[str, list[tuple[in
 
     do = Verbs(
         plan=plan, remove=lambda net, plan: Named(f"{net.past} -{plan}"), mask=None, masked=None,
-        detach=lambda net: Named(f"{net.past} detach"), fit=fit, settle=None,
-        early=lambda: Named("early"), keep=keep, epochs=epochs,
+        detach=lambda net: Named(f"{net.past} detach"), bare=lambda net: Named(f"{net.past} bare"), fit=fit,
+        settle=None, early=lambda: Named("early"), keep=keep, epochs=epochs,
     )  # type: ignore[arg-type]  # fmt: skip
     return schedule(Named("net"), do).past, fits  # type: ignore[operator]
 
@@ -46,6 +47,10 @@ def test_each_iteration_plans_on_the_net_as_it_is_then() -> None:
     past, fits = told(Iterative(rounds=2), 0.25, 5)
     assert past == "net -<net: 0.5> fit2 -<net -<net: 0.5> fit2: 0.25> detach fit3"
     assert fits == [(2, None), (3, None)]
+
+
+def test_a_net_from_scratch_loses_its_untrained_gates_as_they_are() -> None:
+    assert told(FromScratch(), 0.5, 4) == ("net -<net: 0.5> bare fit4", [(4, 1.0)])
 
 
 def test_rewinding_cuts_the_early_net_by_the_plan_of_the_trained_one() -> None:
