@@ -297,7 +297,13 @@ class Attention(Protocol):
 
 
 class Branch(nn.Module):
-    """A channel-attention branch. Subclasses compute gates and know how to lose channels."""
+    """A channel-attention branch. Subclasses compute gates and know how to lose channels.
+
+    Attributes:
+        varies: Whether gates depend on the image. Where they do not, folding them is exact at any time.
+    """
+
+    varies = True
 
     def gates(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, 1, 1) in the range the branch defines."""
@@ -407,10 +413,11 @@ class Verbs:
         mask: (net, plan) -> a copy of the same shape that holds what the plan removes at zero while it trains.
         masked: net -> the plan that its masks stand for.
         detach: net -> a copy whose mean gates are folded in and whose branches are gone.
+        bare: net -> a copy without its branches, nothing folded in.
         fit: (net, epochs, callbacks, lr_factor) -> the net after that many epochs of fine-tuning.
             `lr_factor` replaces that of the configuration.
         settle: (net, until) -> callbacks of a fit that hold the gates at their means from that share of its steps on,
-            so that detaching them after it changes nothing; none for a net without gates.
+            so that detaching them after it changes nothing; none for a net whose gates do not depend on the image.
         early: () -> the dense net as it was after the first tenth of its training.
         keep: The budget's share.
         epochs: The schedule's epochs, all rounds together.
@@ -421,6 +428,7 @@ class Verbs:
     mask: Callable[[nn.Module, Plan], nn.Module]
     masked: Callable[[nn.Module], Plan]
     detach: Callable[[nn.Module], nn.Module]
+    bare: Callable[[nn.Module], nn.Module]
     fit: Fit
     settle: Callable[[nn.Module, float], list[Callback]]
     early: Callable[[], nn.Module]

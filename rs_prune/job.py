@@ -220,6 +220,10 @@ class Job:
         ):
             if not isinstance(cfg[key], int) or isinstance(cfg[key], bool) or cfg[key] < least:
                 raise RsPruneError(f"{key}={cfg[key]}: must be a whole number of at least {least}")
+        if not isinstance(cfg.observe.images, int) or cfg.observe.images < 1:
+            raise RsPruneError(f"observe.images={cfg.observe.images}: must be a whole number of at least 1")
+        if not isinstance(cfg.finetune.lr_factor, (int, float)) or not cfg.finetune.lr_factor > 0:
+            raise RsPruneError(f"finetune.lr_factor={cfg.finetune.lr_factor}: must be a number above 0")
         if cfg.attach.input not in (False, True, "only"):
             raise RsPruneError(f"attach.input={cfg.attach.input}: must be false, true or only")
         if not isinstance(cfg.cache_gb, (int, float)) or isinstance(cfg.cache_gb, bool) or not cfg.cache_gb >= 0:

@@ -23,7 +23,7 @@ from rs_prune.pruning.bands import band_evidence, stem
 from rs_prune.pruning.cost import CostModel, measure, sparse
 from rs_prune.pruning.gate import INPUT, bare, detach, gates, observe
 from rs_prune.pruning.graph import Graph, trace
-from rs_prune.pruning.masking import bake, hold, masked_channels, masked_weights
+from rs_prune.pruning.masking import bake, hold, masked_channels, masked_weights, not_maskable
 from rs_prune.pruning.scores import evidence
 from rs_prune.pruning.surgery import mask_error, remove
 from rs_prune.pruning.weights import weight_layers
@@ -140,6 +140,8 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
         return small
 
     def mask(net: nn.Module, plan: Plan) -> nn.Module:
+        if getattr(job.granularity, "ranks_blocks", False):
+            raise not_maskable("granularity=layers: blocks")
         return hold(net.cpu(), plan, graph_of(net)[1])
 
     def masked(net: nn.Module) -> Plan:
@@ -181,7 +183,7 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
         return net
 
     def settle(net: nn.Module, until: float) -> list[Callback]:
-        if not any(gates(net)):
+        if not any(gate.branch.varies for _, gate in gates(net)):
             return []
         return [ConstantGates(lambda net: observe(net, images_for(net, cfg.observe.images)), until=until, epochs=total)]
 
@@ -198,6 +200,7 @@ def verbs(job: Job, notes: Notes, dense: nn.Module) -> Verbs:
         mask=mask,
         masked=masked,
         detach=detach,
+        bare=bare,
         fit=fit_,
         settle=settle,
         early=early,
@@ -236,7 +239,12 @@ def _refuse_idle_choices(job: Job, dense: nn.Module) -> None:
             f"and schedule={job.choices['schedule']} trains a net of its own; choose another schedule"
         )
     if getattr(job.attention, "closes_to_macs", False):
-        fitting = {"budget": ("macs",), "scope": ("global", "global_macs"), "granularity": ("channels",)}
+        fitting = {
+            "budget": ("macs",),
+            "scope": ("global", "global_macs"),
+            "granularity": ("channels",),
+            "criterion": ("attention", "cap", "attention_x_taylor"),
+        }
         for key, options in fitting.items():
             if job.choices[key] not in options:
                 raise DoesNotApply(

@@ -44,6 +44,7 @@ class CorrelationBranch(Branch):
         dim: Length of queries and keys.
     """
 
+    varies = False
     last: Tensor
 
     def __init__(self, conv: nn.Module, dim: int) -> None:

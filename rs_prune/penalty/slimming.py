@@ -8,6 +8,8 @@ from torch.optim import Optimizer
 
 from rs_prune.errors import RsPruneError
 from rs_prune.pruning.cost import CostModel
+from rs_prune.pruning.gate import gates
+from rs_prune.training.course import net_of
 
 
 class Slimming:
@@ -38,6 +40,9 @@ class SparseScales(Callback):
         self.strength = strength
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        inside = {id(part) for _, gate in gates(net_of(pl_module)) for part in gate.branch.modules()}  # BAM has norms
         for module in pl_module.modules():
+            if id(module) in inside:
+                continue
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine and module.weight.grad is not None:
                 module.weight.grad.add_(module.weight.detach().sign(), alpha=self.strength)

@@ -56,6 +56,7 @@ class PlaceGate(Branch):
         self.own = gates if owner else None
         self.__dict__["shared"] = gates  # a plain reference, which copies of the net copy along
         self.factor = factor
+        self.varies = factor is not None
         self.register_buffer("unit", torch.tensor(place.units))
 
     @property

@@ -67,8 +67,9 @@ def masks_of(net: nn.Module, plan: Plan, graph: Graph) -> Masks:
         if isinstance(edit, MaskWeights):
             found[edit.layer, "weight"] = unpack(edit)
         elif not isinstance(edit, RemoveChannels):
-            what = "granularity=bands: bands" if isinstance(edit, RemoveBands) else "granularity=layers: blocks"
-            raise DoesNotApply(f"{what} are removed, not masked; choose a schedule that removes, such as one_shot")
+            raise not_maskable(
+                "granularity=bands: bands" if isinstance(edit, RemoveBands) else "granularity=layers: blocks"
+            )
     if found:
         return found
     gone = cuts(plan, graph.all)
@@ -89,6 +90,11 @@ def masks_of(net: nn.Module, plan: Plan, graph: Graph) -> Masks:
                     keep = torch.ones(value.shape, dtype=torch.bool)
                     found[place, name] = keep.index_fill_(channel_dim(value, names), index, False)
     return found
+
+
+def not_maskable(what: str) -> DoesNotApply:
+    """The refusal to mask what can only be removed."""
+    return DoesNotApply(f"{what} are removed, not masked; choose a schedule that removes, such as one_shot")
 
 
 def set_masks(net: nn.Module, masks: Masks) -> None:

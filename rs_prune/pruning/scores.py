@@ -81,7 +81,8 @@ def need_gates(found: Evidence, criterion: str) -> None:
     """
     if all(layer.gate is None for layer in found.layers.values()):
         raise DoesNotApply(
-            f"criterion={criterion} reads gates, and attention=none trains none; add attention=se or attention=eca"
+            f"criterion={criterion} reads gates, and no filter has one (attention=none, or attach.input=only); "
+            "add attention=se or attention=eca"
         )
 
 

@@ -16,7 +16,8 @@ class Soft:
     """Trains from scratch and prunes while it trains; no pretrained net, no fine-tuning afterwards.
 
     Soft filter pruning (He, Kang, Dong, Fu, Yang 2018, arXiv 1808.06866), which PFAM (Zhang, Wu, Gu, Han 2020) follows.
-    Gates stay at their means for the last fifth of the steps: the net trains on as it will be.
+    Gates that depend on the image stay at their means for the last fifth of the steps, and no epoch before is
+    selected: the net trains on as it will be. A criterion that reads gates then cuts the same filters every time.
 
     Args:
         gradients: `free` lets pruned filters regrow, as SFP does; `masked` keeps them from learning within the

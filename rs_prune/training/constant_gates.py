@@ -13,10 +13,10 @@ from rs_prune.training.course import last_change, net_of, settled, total_steps
 
 
 class ConstantGates(pl.Callback):
-    """Holds every gate at its mean from a point of the fit on, so that folding it afterwards changes nothing.
+    """Holds every gate that depends on the image at its mean from a point of the fit on.
 
-    A net whose gates depend on the image until the end is not the net that remains when they are folded: on EuroSAT
-    a quarter-sized net lost 9 points so, with no epoch left to win them back.
+    Folding it afterwards changes nothing then. A net whose gates depend on the image until the end is not the net that
+    remains when they are folded: on EuroSAT a quarter-sized net lost 9 points so, with no epoch left to win them back.
 
     Args:
         observe: Sets the gates' means on training images, in place.
@@ -52,5 +52,7 @@ class ConstantGates(pl.Callback):
         net = net_of(pl_module)
         self.observe(net)
         for name, gate in gates(net):
+            if not gate.branch.varies:
+                continue
             self.means[name] = gate.mean.cpu()
             gate.settle(gate.mean)

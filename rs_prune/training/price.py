@@ -83,7 +83,7 @@ class CloseByPrice(pl.Callback):
         self.every = every
         self.memory = memory
         self.speed = speed
-        self.settled = settled(end, epochs)
+        self.settled = settled(end, epochs) + 1  # the last gates to close take some steps for it
 
     @torch.no_grad()
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

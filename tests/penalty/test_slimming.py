@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from rs_prune.attention.bam import BAM
+from rs_prune.contracts import Place
 from rs_prune.errors import RsPruneError
 from rs_prune.penalty.slimming import Slimming
+from rs_prune.pruning.gate import attach
 
 
 class Task(pl.LightningModule):
@@ -65,6 +68,20 @@ def test_nothing_else_is_penalised() -> None:
     assert torch.equal(net[2].weight, plain[2].weight)
     assert torch.equal(net[0].bias, plain[0].bias)
     assert torch.equal(plain[0].weight, torch.tensor([2.0, -0.5, 0.0]))
+
+
+def test_norms_inside_an_attention_branch_are_left_alone() -> None:
+    task = Task()
+    attach(task.net, [[Place("0", (0, 1, 2), "0", "0")]], BAM())
+    inside = [norm for norm in task.net[0].branch.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
+    assert inside
+    for module in task.modules():
+        for parameter in module.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+    (callback,) = Slimming(strength=0.5).callbacks(task.net, None, 1)  # type: ignore[arg-type]
+    callback.on_before_optimizer_step(None, task, None)  # type: ignore[arg-type]
+    assert all(not norm.weight.grad.any() for norm in inside)  # type: ignore[union-attr]
+    assert task.net[0].inner.weight.grad.tolist() == [0.5, -0.5, 0.0]
 
 
 def test_a_negative_strength_is_refused() -> None:

@@ -114,6 +114,14 @@ def test_gates_are_constant_before_the_fit_ends_so_that_folding_them_changes_not
     assert evaluate(small, place.data, "val")[0] == pytest.approx(place.notes.history[0][-1]["val_accuracy"])
 
 
+def test_gates_that_do_not_depend_on_the_image_learn_to_the_end(bench: Callable[..., Any]) -> None:
+    place = bench(Gradual(), gated=True)
+    assert len(place.do.settle(place.net, 0.5)) == 1
+    for _, gate in gates(place.net):
+        gate.branch.varies = False
+    assert place.do.settle(place.net, 0.5) == []
+
+
 @pytest.mark.parametrize("losses", [9, 18, 21], ids=["before", "after", "and the fit is over"])
 def test_a_killed_fit_keeps_its_constant_gates(bench: Callable[..., Any], tmp_path: Any, losses: int) -> None:
     """Gates are constant from the tenth of 16 steps on; the loss is called five times an epoch."""
