@@ -67,8 +67,12 @@ def summarise(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
 
 
 def dense(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
-    """The dense nets of known accuracy, one row each, with the columns that `summarise` gives."""
-    found = []
+    """The dense nets of known accuracy, one row each, with the columns that `summarise` gives.
+
+    What concerns the pruning leaves the dense net as it is: of arms whose dense nets are the same, or some of another
+    arm's seeds, one row speaks.
+    """
+    found: list[dict[str, Any]] = []
     for key, group in runs.groupby(list(DENSE), dropna=False, sort=False):
         seeds = group.groupby("seed", dropna=False).mean(numeric_only=True)
         row: dict[str, Any] = dict(zip(DENSE, key, strict=True)) | {"keep": 1.0}
@@ -78,12 +82,18 @@ def dense(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
             row[name] = seeds[f"dense_{name}"].mean()
         row |= {"dense_macs": row["macs"], "dense_params": row["params"]}
         if row["seeds"]:
-            found.append(row)
-    nets = pd.DataFrame(found, columns=[*DENSE, "keep", *_SUMMARY])
-    same = ["dataset", "net", "attention", "epochs", "selection", "accuracy", "accuracy_low", "seeds"]
-    nets["variant"] = nets["variant"].where(~nets.duplicated(same, keep=False), "")
-    nets = nets.drop_duplicates(same, ignore_index=True)  # what concerns the fine-tuning leaves it as it is
-    return _sorted(_like(runs, nets))
+            where = [(name, row[name]) for name in DENSE if name != "variant"]
+            known = {(*where, seed, value) for seed, value in seeds["dense_accuracy"].round(12).items()}
+            found.append(row | {"known": known})
+    kept: list[dict[str, Any]] = []
+    for row in sorted(found, key=lambda row: -row["seeds"]):
+        for other in kept:
+            if row["known"] <= other["known"]:
+                other["variant"] = ""
+                break
+        else:
+            kept.append(row)
+    return _sorted(_like(runs, pd.DataFrame(kept, columns=[*DENSE, "keep", *_SUMMARY])))
 
 
 def rows(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -110,6 +110,14 @@ def test_dense_nets_count_once_per_seed() -> None:
     assert (table["seeds"].iloc[0], table["accuracy"].iloc[0]) == (2, pytest.approx(0.955))
 
 
+def test_some_of_an_arms_seeds_are_no_dense_net_of_their_own() -> None:
+    many = runs([record(s, criterion="l1") for s in (0, 1, 2)]).assign(variant="mask=a")
+    few = runs([record(1, criterion="l1")]).assign(variant="mask=b")
+    other = few.assign(variant="mask=c", dense_accuracy=0.5)
+    table = dense(pd.concat([few, many, other], ignore_index=True)).set_index("seeds")
+    assert table["variant"].to_dict() == {3: "", 1: "mask=c"}
+
+
 def test_selection_on_test_data_is_always_named() -> None:
     assert varying(summarise(runs([record(0)]))) == []
     assert varying(summarise(runs([record(0, selection="test_as_published")]))) == ["selection"]
