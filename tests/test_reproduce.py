@@ -44,7 +44,8 @@ def test_every_experiment_runs_at_the_smoke_scale(experiment, rs_prune, scenes, 
     table = pd.read_csv(tmp_path / "here" / "report" / "beside.csv")
     assert set(config["arms"]) <= set(table["arm"])  # no arm was skipped as a whole
     written = {path.name for path in (tmp_path / "here" / "report").iterdir()}
-    assert {"runs.csv", "paired.md", "pareto.md", "images.md", "per_class.md", "report.html"} <= written
+    assert {"runs.csv", "pareto.md", "per_class.md", "report.html"} <= written
+    assert {"paired.md", "images.md"} <= written or "table paired: table.paired.baseline" in answer.out  # is not run
     assert any(name.startswith("per_class_") and name.endswith(".png") for name in written)
 
 
