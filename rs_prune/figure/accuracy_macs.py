@@ -112,6 +112,7 @@ class AccuracyMacs:
                 drawn.append(axis.fill_between(x, low, high, **shade))
             for artist in drawn:  # only now: they have set the limits of the axes
                 artist.set_transform(axis.transData + ScaledTranslation(aside, 0, inches))
+        _frame(axis, 100 * pd.concat([summary["accuracy"], nets["accuracy"]]))
         axis.minorticks_on()
         axis.set_xlabel(title)
         axis.set_ylabel("test accuracy (%)")
@@ -130,6 +131,13 @@ class AccuracyMacs:
             share = float(full[0]) / unit / 100
             top = axis.secondary_xaxis("top", functions=(_times(1 / share), _times(share)))
             top.set_xlabel(f"% of the dense net's {short}", labelpad=3)
+
+
+def _frame(axis: Axes, means: pd.Series[float]) -> None:
+    """Limits of the y axis, in percent: intervals of few seeds can be wider than all that is to be seen."""
+    low, high = axis.get_ylim()
+    span = max(float(means.max() - means.min()), 1.0)
+    axis.set_ylim(max(low, float(means.min()) - span, 0.0), min(high, float(means.max()) + span, 100.5))
 
 
 def _times(factor: float) -> Callable[[Any], Any]:
