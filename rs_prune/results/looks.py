@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from rs_prune.results.records import COUNTS
 from rs_prune.results.stats import ARM, DENSE, rows, varying
 
 AXES = {
@@ -128,19 +129,26 @@ class Looks:
         words = [str(row["criterion"])]
         for name in named:
             usual = self.usual.get(name, "").split()
-            words.append(" ".join(word for word in str(row[name]).split() if word not in usual))
+            said = _said(name, row) if self.usual else str(row[name])
+            words.append(" ".join(word for word in said.split() if word not in usual))
         return ", ".join(filter(None, words))
 
     def _usual(self) -> dict[str, str]:
         """What most arms have of each further choice, word by word; what only some options have is named."""
         found = {}
         for name in self.further:
-            counts = Counter(word for arm in self.arms for word in str(arm[name]).split())
+            counts = Counter(word for arm in self.arms for word in _said(name, arm).split())
             found[name] = " ".join(word for word, count in counts.items() if count > len(self.arms) / 2)
         return found
 
     def _kind(self, row: dict[str, Any]) -> tuple[str, ...]:
         return tuple(str(row[name]) for name in self.further)
+
+
+def _said(name: str, row: dict[str, Any]) -> str:
+    """A choice that is understood where its name does not stand beside it."""
+    value = str(row[name])
+    return f"{name}={value}" if name in COUNTS and value else value
 
 
 def _text(label: str) -> Line2D:

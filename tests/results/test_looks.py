@@ -28,3 +28,11 @@ def test_with_few_choices_every_entry_names_them():
     looks = Looks(summarise(runs), dense(runs))
     assert {looks.arm(arm)["label"] for arm in looks.arms} == {f"l1, {name}" for name in set(runs["schedule"])}
     assert looks.title == "criterion, schedule"
+
+
+def test_epochs_are_named_where_no_heading_says_what_a_number_is():
+    runs = read(RUNS.parents[1] / "budgeted_eurosat" / "runs.csv")
+    looks = Looks(summarise(runs), dense(runs))
+    assert looks.title == "criterion, and what is not epochs=10, finetune_epochs=5"
+    labels = {looks.arm(arm)["label"] for arm in looks.arms}
+    assert {"attention, one_shot, global, epochs=15, finetune_epochs=0", "l1, gradual, local"} <= labels
