@@ -35,7 +35,7 @@ def main(cfg: DictConfig) -> None:
     console = Console(quiet=cfg.quiet, highlight=False, soft_wrap=True)
     view = trained(job)
     table = _scan(job, view, shares, images, console)
-    if view.seen:
+    if view.seen and not console.quiet:
         gated, _ = _measure(job, view.net, images)
         console.print(f"share 0 is the net with its mean gates folded in; with gates it has {gated:.1%}")
     looked = digest([job.plain["criterion"], shares, images])[:8]

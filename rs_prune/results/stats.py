@@ -76,23 +76,22 @@ def dense(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     for key, group in runs.groupby(list(DENSE), dropna=False, sort=False):
         seeds = group.groupby("seed", dropna=False).mean(numeric_only=True)
         row: dict[str, Any] = dict(zip(DENSE, key, strict=True)) | {"keep": 1.0}
-        row["seeds"] = int(seeds["dense_accuracy"].notna().sum())
-        row |= _interval("accuracy", seeds["dense_accuracy"].round(12), confidence)  # means of equal numbers are not
+        accuracy = seeds["dense_accuracy"].round(12)  # means of equal numbers are not
+        row["seeds"] = int(accuracy.notna().sum())
+        row |= _interval("accuracy", accuracy, confidence)
         for name in ("val_accuracy", "params", "macs", "latency_ms"):
             row[name] = seeds[f"dense_{name}"].mean()
         row |= {"dense_macs": row["macs"], "dense_params": row["params"]}
         if row["seeds"]:
             where = [(name, row[name]) for name in DENSE if name != "variant"]
-            known = {(*where, seed, value) for seed, value in seeds["dense_accuracy"].round(12).items()}
-            found.append(row | {"known": known})
+            found.append(row | {"known": {(*where, seed, value) for seed, value in accuracy.items()}})
     kept: list[dict[str, Any]] = []
     for row in sorted(found, key=lambda row: -row["seeds"]):
-        for other in kept:
-            if row["known"] <= other["known"]:
-                other["variant"] = ""
-                break
-        else:
+        same = next((other for other in kept if row["known"] <= other["known"]), None)
+        if same is None:
             kept.append(row)
+        else:
+            same["variant"] = ""
     return _sorted(_like(runs, pd.DataFrame(kept, columns=[*DENSE, "keep", *_SUMMARY])))
 
 

@@ -52,7 +52,6 @@ class ConstantGates(pl.Callback):
         net = net_of(pl_module)
         self.observe(net)
         for name, gate in gates(net):
-            if not gate.branch.varies:
-                continue
-            self.means[name] = gate.mean.cpu()
-            gate.settle(gate.mean)
+            if gate.branch.varies:
+                self.means[name] = gate.mean.cpu()
+                gate.settle(gate.mean)
