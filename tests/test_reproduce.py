@@ -195,8 +195,11 @@ def test_what_follows_the_dashes_is_for_runs_alone(rs_prune):
 
 
 def test_what_is_sent_is_what_was_written_and_the_page_says_what_gives_it_again(
-    rs_prune, scenes, tmp_path, monkeypatch
+    rs_prune, scenes, tmp_path, monkeypatch, request
 ):
+    import wandb
+
+    request.addfinalizer(wandb.teardown)  # it would keep this test's folder and mode for others in this process
     for key, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(tmp_path / "sent")}.items():
         monkeypatch.setenv(key, value)
     (tmp_path / "sent").mkdir()
