@@ -35,3 +35,8 @@ def build(node: Any, key: str, **kwargs: Any) -> Any:
 
 def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def is_wandb(logger: DictConfig | None) -> bool:
+    """Whether the logger of a configuration is Weights & Biases."""
+    return logger is not None and str(logger.get("_target_", "")).endswith("WandbLogger")

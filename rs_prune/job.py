@@ -15,7 +15,7 @@ from lightning.pytorch import Callback
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from rs_prune.build import build
+from rs_prune.build import build, is_wandb
 from rs_prune.contracts import Attention, Budget, Criterion, Dataset, Granularity, Schedule, Scope
 from rs_prune.errors import RsPruneError
 from rs_prune.pruning.bands import stem
@@ -207,7 +207,7 @@ class Job:
 
     @property
     def uses_wandb(self) -> bool:
-        return str(self.cfg.logger.get("_target_", "")).endswith("WandbLogger")
+        return is_wandb(self.cfg.logger)
 
     def _check(self) -> None:
         cfg = self.cfg

@@ -10,7 +10,7 @@ import pandas as pd
 from omegaconf import DictConfig
 from rich.console import Console
 
-from rs_prune.build import build
+from rs_prune.build import build, is_wandb
 from rs_prune.errors import DoesNotApply, RsPruneError
 from rs_prune.results import records
 from rs_prune.results.classes import table as per_class
@@ -96,7 +96,7 @@ def send(
         paths: What `documents` wrote.
         name: Of the run.
     """
-    if not str((cfg.get("logger") or {}).get("_target_", "")).endswith("WandbLogger"):
+    if not is_wandb(cfg.get("logger")):
         return
     logger = build(cfg.logger, "logger", job_type="report", name=name)
     import wandb
