@@ -12,7 +12,9 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -76,14 +78,53 @@ def _run(verb: str, words: list[str]) -> int:
     return 1 if failures else 0
 
 
-def runs_of(verb: str, words: list[str]) -> tuple[list[Path], list[str]]:
-    """The records that a verb made or found, and one line for every run of it that failed; also within another verb."""
+Outcomes = tuple[list[Path], list[str]]
+"""Records that runs made or found, and one line for every run that failed."""
+
+
+def runs_of(verb: str, words: list[str], told: Callable[[Outcomes], None] | None = None) -> Outcomes:
+    """What the runs of a verb came to; also within another verb.
+
+    Args:
+        verb: The verb.
+        words: Its words.
+        told: Called, from another thread, with what all runs so far came to, soon after a run has ended.
+    """
     with tempfile.TemporaryDirectory(prefix="rs_prune-") as folder:
         journal = Path(folder) / "journal"
-        _hydra(verb, words, journal)
-        entries = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+        with _watched(journal, told):
+            _hydra(verb, words, journal)
+        return _outcomes(journal)
+
+
+def _outcomes(journal: Path) -> Outcomes:
+    lines = journal.read_text().split("\n")[:-1] if journal.exists() else []  # what is being written has no end yet
+    entries = [json.loads(line) for line in lines]
     paths = [Path(entry["record"]) for entry in entries if entry.get("record")]
     return paths, [entry["failed"] for entry in entries if "failed" in entry]
+
+
+@contextmanager
+def _watched(journal: Path, told: Callable[[Outcomes], None] | None) -> Iterator[None]:
+    """Calls `told` whenever the journal has grown; workers write to it, so it is read."""
+    stop = threading.Event()
+
+    def watch(told: Callable[[Outcomes], None]) -> None:
+        size = 0
+        while not stop.wait(1.0):
+            if journal.exists() and journal.stat().st_size > size:
+                size = journal.stat().st_size
+                told(_outcomes(journal))
+
+    thread = threading.Thread(target=watch, args=(told,), daemon=True) if told else None
+    if thread:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        if thread:
+            thread.join()
 
 
 def _hydra(verb: str, words: list[str], journal: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from rs_prune.cli import runs_of
+from rs_prune.cli import Outcomes, runs_of
 from rs_prune.errors import RsPruneError, one_line
 from rs_prune.report import documents, send
 from rs_prune.results import records
@@ -65,22 +65,53 @@ def _command(cfg: DictConfig) -> str:
 
 def _run(cfg: DictConfig, planned: list[Arm], console: Console) -> tuple[dict[str, list[Path]], list[str]]:
     """Arm by arm: the records of its runs, and one line for every run that failed."""
-    total = sum(arm.runs for arm in planned)
+    tally = Tally(sum(arm.runs for arm in planned))
     made: dict[str, list[Path]] = {}
     failures: list[str] = []
-    done, fresh, spent = 0, 0, 0.0
     for number, arm in enumerate(planned, 1):
-        left = f", about {spent / fresh * (total - done) / 60:.0f} min left" if fresh else ""
-        console.print(f"{cfg.item} {cfg.scale}: arm {number} of {len(planned)}, {arm.name}: {arm.runs} runs; "
-                      f"{done} of {total} runs done{left}", markup=False)  # fmt: skip
-        started, moment = time.monotonic(), time.time()
+        console.print(f"{cfg.item} {cfg.scale}: arm {number} of {len(planned)}, {arm.name}: "
+                      f"{arm.runs} {'run' if arm.runs == 1 else 'runs'}; {tally}", markup=False)  # fmt: skip
+        before = tally.ended
+
+        def told(outcomes: Outcomes, arm: Arm = arm, before: int = before) -> None:
+            tally.count(outcomes, before)
+            if tally.ended < before + arm.runs:  # else the next line says it
+                console.print(f"{cfg.item} {cfg.scale}: {tally}", markup=False)
+
         try:
-            paths, failed = runs_of("run", ["-m", *arm.words])
+            paths, failed = runs_of("run", ["-m", *arm.words], told)
         except Exception as error:  # words that cannot be composed: the other arms go on
             paths, failed = [], [f"arm {arm.name}: {one_line(error)}"]
-        new = sum(path.stat().st_mtime >= moment for path in paths)
-        fresh, spent = fresh + new, spent + (time.monotonic() - started if new else 0.0)
-        done += arm.runs
+        tally.count((paths, failed), before)
+        tally.ended = before + arm.runs
         made[arm.name] = paths
         failures += failed
     return made, failures
+
+
+class Tally:
+    """How many runs have ended, and how long the others will take.
+
+    Args:
+        total: How many runs there are.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.ended = 0
+        self.started = time.time()
+        self.made: set[Path] = set()
+
+    def count(self, outcomes: Outcomes, before: int) -> None:
+        """Takes in what the runs of an arm came to so far, of which `before` runs had ended when it began."""
+        paths, failed = outcomes
+        self.ended = before + len(paths) + len(failed)
+        self.made |= {path for path in paths if path.stat().st_mtime >= self.started}
+
+    def __str__(self) -> str:
+        """Runs that were found done cost nothing, and say nothing of the time that is left."""
+        said = f"{self.ended} of {self.total} runs done"
+        if not self.made or self.ended == self.total:
+            return said
+        seconds = (time.time() - self.started) / len(self.made) * (self.total - self.ended)
+        return f"{said}, about {seconds / 60:.0f} min left"

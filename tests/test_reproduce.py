@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
+from rs_prune import cli
+from rs_prune.reproduce import Tally
 from rs_prune.results.beside import beside, printed_numbers
 from rs_prune.results.records import runs as read_runs
 from rs_prune.sweep import arms
@@ -186,6 +191,40 @@ def test_arms_run_side_by_side_leave_all_their_records(rs_prune, scenes, tmp_pat
     assert answer.status == 0, answer.err
     assert answer.out == ""
     assert len(list((tmp_path / "here" / "records").glob("*.json"))) == 2
+
+
+def test_what_has_ended_is_told_while_other_runs_go_on(monkeypatch):
+    first, told = threading.Event(), []
+
+    def sweep(verb, words, journal):
+        with journal.open("a") as lines:
+            lines.write('{"record": "one.json"}\n{"failed": "tw')
+            lines.flush()
+            assert first.wait(30)
+            lines.write('o"}\n')
+
+    def tell(outcomes):
+        told.append(outcomes)
+        first.set()
+
+    monkeypatch.setattr(cli, "_hydra", sweep)
+    assert cli.runs_of("run", [], tell) == ([Path("one.json")], ["two"])
+    assert told[0] == ([Path("one.json")], [])
+
+
+def test_runs_that_were_found_done_say_nothing_of_the_time_left(tmp_path, monkeypatch):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    tally = Tally(5)
+    for path, when in ((old, tally.started - 1), (new, tally.started + 1)):
+        path.touch()
+        os.utime(path, (when, when))
+    tally.count(([old], []), 0)
+    assert str(tally) == "1 of 5 runs done"
+    tally.count(([new], []), 1)
+    monkeypatch.setattr(time, "time", lambda: tally.started + 120)
+    assert str(tally) == "2 of 5 runs done, about 6 min left"  # one run in two minutes, three to come
+    tally.count(([new], ["one that failed"]), 3)
+    assert str(tally) == "5 of 5 runs done"
 
 
 def test_what_follows_the_dashes_is_for_runs_alone(rs_prune):
