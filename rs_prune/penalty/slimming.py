@@ -38,11 +38,17 @@ class SparseScales(Callback):
 
     def __init__(self, strength: float) -> None:
         self.strength = strength
+        self.scales: list[nn.Parameter] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        inside = {id(part) for _, gate in gates(net_of(pl_module)) for part in gate.branch.modules()}  # BAM has norms
+        self.scales = [
+            module.weight
+            for module in pl_module.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine and id(module) not in inside
+        ]
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        inside = {id(part) for _, gate in gates(net_of(pl_module)) for part in gate.branch.modules()}  # BAM has norms
-        for module in pl_module.modules():
-            if id(module) in inside:
-                continue
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine and module.weight.grad is not None:
-                module.weight.grad.add_(module.weight.detach().sign(), alpha=self.strength)
+        for scale in self.scales:
+            if scale.grad is not None:
+                scale.grad.add_(scale.detach().sign(), alpha=self.strength)

@@ -79,6 +79,7 @@ def test_norms_inside_an_attention_branch_are_left_alone() -> None:
         for parameter in module.parameters():
             parameter.grad = torch.zeros_like(parameter)
     (callback,) = Slimming(strength=0.5).callbacks(task.net, None, 1)  # type: ignore[arg-type]
+    callback.on_fit_start(None, task)  # type: ignore[arg-type]
     callback.on_before_optimizer_step(None, task, None)  # type: ignore[arg-type]
     assert all(not norm.weight.grad.any() for norm in inside)  # type: ignore[union-attr]
     assert task.net[0].inner.weight.grad.tolist() == [0.5, -0.5, 0.0]
