@@ -33,6 +33,19 @@ def scene_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return paint(tmp_path_factory.mktemp("scenes") / "stripes")
 
 
+@pytest.fixture
+def sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder to which Weights & Biases writes, offline; its service ends with the test."""
+    import wandb
+
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    for key, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(folder)}.items():
+        monkeypatch.setenv(key, value)
+    yield folder
+    wandb.teardown()  # else it keeps this folder and mode for others in this process
+
+
 @dataclass
 class Answer:
     status: int

@@ -324,15 +324,11 @@ def test_a_broken_record_is_named(tmp_path: Path, run: Run) -> None:
         run()
 
 
-def test_wandb_gets_table_and_figure_only_when_asked(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "sent"))
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    (tmp_path / "sent").mkdir()
+def test_wandb_gets_table_and_figure_only_when_asked(tmp_path: Path, run: Run, sent: Path) -> None:
     save(tmp_path, sweep(seeds=1))
     run("quiet=true", "figure=[]")
     assert not list(tmp_path.rglob("*run-*"))
-    folder = run("logger=wandb", "logger.offline=true", f"logger.save_dir={tmp_path / 'sent'}", "quiet=true")
+    folder = run("logger=wandb", "logger.offline=true", f"logger.save_dir={sent}", "quiet=true")
     media = [path for path in tmp_path.rglob("offline-run-*/files/media/**/*") if path.is_file()]
     names = sorted(path.name.rpartition("_")[0].rsplit("_", 1)[0] + path.suffix for path in media)
     assert names == ["accuracy_macs.png", "per_class.json", "report.html", "runs.json", "table.json"]

@@ -233,21 +233,13 @@ def test_what_follows_the_dashes_is_for_runs_alone(rs_prune):
     assert "-- out=elsewhere: is for all runs together; set out= or workers= before the --" in answer.err
 
 
-def test_what_is_sent_is_what_was_written_and_the_page_says_what_gives_it_again(
-    rs_prune, scenes, tmp_path, monkeypatch, request
-):
-    import wandb
-
-    request.addfinalizer(wandb.teardown)  # it would keep this test's folder and mode for others in this process
-    for key, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(tmp_path / "sent")}.items():
-        monkeypatch.setenv(key, value)
-    (tmp_path / "sent").mkdir()
+def test_what_is_sent_is_what_was_written_and_the_page_says_what_gives_it_again(rs_prune, scenes, tmp_path, sent):
     answer = rs_prune(
         "reproduce", "experiment=pfam", "only=l2", "scale=smoke", "out=here", "logger=wandb", "logger.offline=true",
-        "logger.save_dir=sent", "figure=[]", "-q", "--", f"dataset.root={scenes}",
+        f"logger.save_dir={sent}", "figure=[]", "-q", "--", f"dataset.root={scenes}",
     )  # fmt: skip
     assert answer.status == 0, answer.err
-    media = [path.name.rpartition("_")[0].rsplit("_", 1)[0] for path in tmp_path.glob("sent/**/media/**/*.*")]
+    media = [path.name.rpartition("_")[0].rsplit("_", 1)[0] for path in sent.glob("**/media/**/*.*")]
     assert {"beside", "table", "runs", "per_class", "pareto", "report"} <= set(media)
     page = (tmp_path / "here" / "report" / "report.html").read_text()
     assert f"rs-prune reproduce experiment=pfam scale=smoke only=l2 -- dataset.root={scenes}" in page
