@@ -29,6 +29,7 @@ def start(folder: Path, scenes: Path, *words: str) -> subprocess.Popen[str]:
         [sys.executable, "-c", code, *WORDS, f"dataset.root={scenes}", *words],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits that it is ignored
     )  # fmt: skip
 
 
