@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
 import pandas as pd
@@ -19,17 +19,23 @@ AXES = {
 }
 """Cost -> title of its axis, its short name, and what its values are divided by."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
-MARKERS = "osD^vPX<>"
+MARKERS = {
+    "o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross", "X": "x",
+    "<": "triangle-left", ">": "triangle-right", "d": "diamond-tall", "h": "hexagon", "p": "pentagon",
+}  # fmt: skip
+"""Matplotlib's marker of an arm -> plotly's name of it."""
+DENSE_MARKER = "*"
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 DENSE_DASHES = ((0, (7, 3)), (0, (2, 2)), (0, (1, 3)), (0, (7, 2, 1, 2)))
 GREY = "#606060"
+Shape = tuple[int, tuple[str, ...], str]
 MANY = 2
 """With more further choices than these a legend names only what is not as in most arms."""
 CHARACTER, HANDLE = 0.065, 0.75  # inches that a letter and the sample of a line take in a legend, at 8 points
 
 
 class Looks:
-    """Colour says criterion; dashes and the marker's face say attention; the marker says all else.
+    """Colour says criterion; dashes and the marker's face say attention; the marker tells apart what they do not.
 
     With one attention setting the dashes and the face say "all else" too.
 
@@ -44,22 +50,22 @@ class Looks:
         self.further = varying(summary)
         self.kinds = sorted({self._kind(row) for row in rows(summary)})
         self.arms = rows(summary.drop_duplicates(list(ARM)).sort_values(list(ARM)))
+        self.markers = self._markers()
         self.usual = self._usual() if len(self.further) > MANY else {}
         self.nets = rows(nets)
 
     def arm(self, row: dict[str, Any]) -> dict[str, Any]:
         """What `errorbar` needs to draw the arm of this row."""
-        turn, place = divmod(self.criteria.index(row["criterion"]), len(COLOURS))
+        colour = self._colour(row)
         attention, kind = self.attentions.index(row["attention"]), self.kinds.index(self._kind(row))
         style = attention if len(self.attentions) > 1 else kind
-        marker = (kind + turn) * len(self.attentions) + attention
         return {
             "label": self._label(row, self.further),
-            "color": COLOURS[place],
+            "color": colour,
             "linestyle": DASHES[style % len(DASHES)],
-            "marker": MARKERS[marker % len(MARKERS)],
+            "marker": self.markers[self._shape(row)],
             "markersize": 4.5,
-            "markerfacecolor": "white" if style % 2 else COLOURS[place],
+            "markerfacecolor": "white" if style % 2 else colour,
             "linewidth": 1.3,
             "elinewidth": 0.8,
             "capsize": 2,
@@ -73,7 +79,7 @@ class Looks:
             "label": self._label(row | {"criterion": "dense"}, named),
             "color": GREY,
             "linestyle": DENSE_DASHES[attention % len(DENSE_DASHES)],
-            "marker": "*",
+            "marker": DENSE_MARKER,
             "markersize": 10,
             "markerfacecolor": "white" if attention % 2 else GREY,
             "linewidth": 0.7,
@@ -143,6 +149,25 @@ class Looks:
 
     def _kind(self, row: dict[str, Any]) -> tuple[str, ...]:
         return tuple(str(row[name]) for name in self.further)
+
+    def _markers(self) -> dict[Shape, str]:
+        """A marker for each shape: its own while there are enough, then one that no arm of the same colour has."""
+        colours = defaultdict(set)
+        for arm in self.arms:
+            colours[self._shape(arm)].add(self._colour(arm))
+        found: dict[Shape, str] = {}
+        for shape in sorted(colours):
+            taken = {marker for other, marker in found.items() if colours[other] & colours[shape]}
+            used = Counter(found.values())
+            found[shape] = min(MARKERS, key=lambda marker: (marker in taken, used[marker]))
+        return found
+
+    def _colour(self, row: dict[str, Any]) -> str:
+        return COLOURS[self.criteria.index(row["criterion"]) % len(COLOURS)]
+
+    def _shape(self, row: dict[str, Any]) -> Shape:
+        """What a marker tells apart: all but the colour."""
+        return self.criteria.index(row["criterion"]) // len(COLOURS), self._kind(row), row["attention"]
 
 
 def _said(name: str, row: dict[str, Any]) -> str:

@@ -1,8 +1,14 @@
 """Legends of figures with many kinds of arms."""
 
+import re
+from collections import defaultdict
 from pathlib import Path
 
-from rs_prune.results.looks import CHARACTER, HANDLE, Looks
+import pandas as pd
+import pytest
+
+from rs_prune.results.looks import CHARACTER, HANDLE, MARKERS, Looks
+from rs_prune.results.page import curves
 from rs_prune.results.records import read
 from rs_prune.results.stats import dense, summarise
 
@@ -36,3 +42,35 @@ def test_epochs_are_named_where_no_heading_says_what_a_number_is():
     assert looks.title == "criterion, and what is not epochs=10, finetune_epochs=5"
     labels = {looks.arm(arm)["label"] for arm in looks.arms}
     assert {"attention, one_shot, global, epochs=15, finetune_epochs=0", "l1, gradual, local"} <= labels
+
+
+TABLES = sorted(RUNS.parents[1].glob("*/runs.csv"))
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.parent.name)
+def test_no_two_arms_of_a_panel_look_alike(path):
+    runs = read(path)
+    looks = Looks(summarise(runs), dense(runs))
+    panels = defaultdict(list)
+    for arm in looks.arms:
+        panels[arm["dataset"], arm["net"]].append((looks.arm(arm)["color"], looks.arm(arm)["marker"]))
+    assert max(map(len, panels.values())) > 2
+    for drawn in panels.values():
+        assert len(set(drawn)) == len(drawn)
+    assert len(set(looks.markers.values())) == min(len(looks.markers), len(MARKERS))  # none twice before all are used
+
+
+def test_plotly_knows_every_marker_by_its_name_on_the_page():
+    """An unknown name would be drawn as a circle."""
+    plotly = (Path(curves.__file__).parent / "plotly" / "plotly-basic.min.js").read_text(encoding="utf-8")
+    assert set(curves.SYMBOLS) == {*MARKERS, "*"}
+    for name in curves.SYMBOLS.values():
+        assert re.search(rf'[{{,]"?{name}"?:{{n:\d+,', plotly), name
+
+
+def test_the_page_draws_the_table_with_the_most_arms():
+    runs = read(RUNS)
+    for panel in curves.Curves(summarise(runs), runs, pd.DataFrame()).panels:
+        drawn = {(line["color"], line["symbol"]) for line in panel["arms"]}
+        assert len(drawn) == len(panel["arms"])
+        assert panel["net"] != "resnet_narrow" or len({symbol for _, symbol in drawn}) == len(MARKERS)

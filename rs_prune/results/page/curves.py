@@ -6,8 +6,9 @@ from collections import defaultdict
 from typing import Any
 
 import pandas as pd
+from matplotlib.markers import MarkerStyle
 
-from rs_prune.results.looks import AXES, GREY, Looks
+from rs_prune.results.looks import AXES, DENSE_MARKER, GREY, MARKERS, Looks
 from rs_prune.results.page.words import arm, filters, number
 from rs_prune.results.paper import parsed
 from rs_prune.results.stats import dense, rows
@@ -15,10 +16,7 @@ from rs_prune.results.stats import dense, rows
 COST = ("keep", "macs", "dense_macs", "params", "dense_params", "latency_ms")
 MEAN = (*COST, "seeds", *(f"accuracy{end}" for end in ("", "_low", "_high")), "drop", "raw_accuracy", "val_accuracy")
 RUN = (*COST, "seed", "accuracy", "dense_accuracy", "raw_accuracy", "val_accuracy")
-SYMBOLS = {
-    "o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross", "X": "x",
-    "<": "triangle-left", ">": "triangle-right", "*": "star",
-}  # fmt: skip
+SYMBOLS = {**MARKERS, DENSE_MARKER: "star"}
 
 
 class Curves:
@@ -90,7 +88,7 @@ class Curves:
 
 
 def _line(words: dict[str, str], look: dict[str, Any]) -> dict[str, Any]:
-    """What the page needs of a look: the pattern of dashes in pixels, the marker by its name in plotly."""
+    """What the page needs of a look: the pattern of dashes in pixels, the marker by its name in plotly and for the legend."""
     style, width = look["linestyle"], look["linewidth"]
     dash = "solid" if style == "-" else ",".join(f"{step * width:g}px" for step in style[1])
     return {
@@ -100,6 +98,14 @@ def _line(words: dict[str, str], look: dict[str, Any]) -> dict[str, Any]:
         "color": look["color"],
         "dash": dash,
         "symbol": SYMBOLS[look["marker"]],
+        "outline": _outline(look["marker"], 12 if look["marker"] == DENSE_MARKER else 8),
         "open": look["markerfacecolor"] == "white",
         "dense": look["color"] == GREY,
     }
+
+
+def _outline(marker: str, size: int) -> str:
+    """Matplotlib's marker as the path of an SVG, `size` pixels wide."""
+    style = MarkerStyle(marker)
+    (corners,) = style.get_path().transformed(style.get_transform()).to_polygons()
+    return "M" + "L".join(f"{size * x:.1f},{-size * y:.1f}" for x, y in corners[:-1]) + "z"
