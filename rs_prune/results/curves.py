@@ -108,7 +108,8 @@ def curves(
 
     Args:
         runs: One row a run.
-        baseline: Words of an arm: what areas are compared with, and whose dense nets losses are counted from.
+        baseline: Words of an arm: what areas are compared with, and whose dense nets losses are counted from. Arms of
+            one budget are passed over where others have a curve.
         key: What errors call them.
         interval: Shares of MACs between which areas are taken; None: the widest that every curve of two or more budgets
             covers, in each data set, net, kind of budget and selection.
@@ -128,7 +129,7 @@ def curves(
     found: list[dict[str, Any]] = []
     for where, arms in known.items():
         low, high = interval or _common(arms)
-        partner_of = matcher(arms, baseline, key)
+        partner_of = matcher([words for words, keeps in arms.items() if len(keeps) > 1] or arms, baseline, key)
         areas = {words: _areas(keeps, low, high) for words, keeps in arms.items()}
         for words, keeps in arms.items():
             partner = partner_of(words)

@@ -91,6 +91,14 @@ def test_losses_are_counted_from_the_baselines_dense_net() -> None:
     assert curves(runs, {"criterion": "l1"}).set_index("attention").loc["se", "macs_at_loss_sign"] == "="
 
 
+def test_an_arm_of_one_budget_is_no_baseline_of_a_curve() -> None:
+    longer = curve("l1", {0.8: 0.01}, epochs=90)
+    runs = table([*curve("l1", LOST), *longer, *curve("cap", {0.8: 0.0, 0.4: 0.0, 0.2: 0.0}, scope="global")])
+    found = curves(runs, {"criterion": "l1"}).set_index(["criterion", "epochs"])
+    assert found.loc["cap", "pairs"].tolist() == [3] and found.loc[("l1", 90), "budgets"] == 1
+    assert not found.loc[("l1", 90), "pairs"]
+
+
 def test_a_stated_interval_and_mistakes(tmp_path: Path) -> None:
     runs = table([*curve("l1", LOST), *curve("cap", {0.8: 0.0, 0.4: 0.0})])
     found = curves(runs, {"criterion": "l1"}, interval=(0.2, 0.8)).set_index("criterion")
