@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.markers import MarkerStyle
 
@@ -88,7 +89,7 @@ class Curves:
 
 
 def _line(words: dict[str, str], look: dict[str, Any]) -> dict[str, Any]:
-    """What the page needs of a look: the pattern of dashes in pixels, the marker by its name in plotly and for the legend."""
+    """What the page needs of a look: dashes in pixels, the marker by its name in plotly and as an outline."""
     style, width = look["linestyle"], look["linewidth"]
     dash = "solid" if style == "-" else ",".join(f"{step * width:g}px" for step in style[1])
     return {
@@ -107,5 +108,6 @@ def _line(words: dict[str, str], look: dict[str, Any]) -> dict[str, Any]:
 def _outline(marker: str, size: int) -> str:
     """Matplotlib's marker as the path of an SVG, `size` pixels wide."""
     style = MarkerStyle(marker)
-    (corners,) = style.get_path().transformed(style.get_transform()).to_polygons()
-    return "M" + "L".join(f"{size * x:.1f},{-size * y:.1f}" for x, y in corners[:-1]) + "z"
+    (polygon,) = style.get_path().transformed(style.get_transform()).to_polygons()
+    corners = size * np.asarray(polygon, float)[:-1]
+    return "M" + "L".join(f"{x:.1f},{-y:.1f}" for x, y in corners.tolist()) + "z"
