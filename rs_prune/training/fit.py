@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import platform
 import signal
 import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.accelerators import CPUAccelerator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -23,6 +26,8 @@ from rs_prune.errors import RsPruneError
 from rs_prune.training.callbacks import BatchSeed, Checkpoint, Report, ShareMachine
 from rs_prune.training.datamodule import SceneData
 from rs_prune.training.task import Classifier, MakeOptimizer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +115,8 @@ def fit(
         num_sanity_val_steps=0,
         log_every_n_steps=10_000,
     )
+    if isinstance(trainer.accelerator, CPUAccelerator):
+        _warn_of_emulation(str(trainer.precision))
     task = Classifier(
         net=net.to(memory_format=torch.channels_last).train(),  # Lightning would leave a net in evaluation mode so
         loss=recipe.loss,
@@ -199,6 +206,20 @@ def close(logger: Any) -> None:
     finish = getattr(getattr(logger, "experiment", None), "finish", None)
     if callable(finish):
         finish()
+
+
+@cache
+def _warn_of_emulation(precision: str) -> None:
+    """Says once that an x86 processor without AVX-512 has no instructions for bf16."""
+    emulated = (
+        platform.machine().lower() in ("x86_64", "amd64") and "AVX512" not in torch.backends.cpu.get_cpu_capability()
+    )
+    if emulated and precision.startswith("bf16"):
+        log.warning(
+            "trainer.precision=%s: this CPU lacks AVX-512, so that bf16 is emulated and takes tens of times as long; "
+            "set trainer.precision=32-true",
+            precision,
+        )
 
 
 def _quieten() -> None:

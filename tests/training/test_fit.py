@@ -24,7 +24,7 @@ from rs_prune.training import datamodule
 from rs_prune.training.augment import dihedral, draws
 from rs_prune.training.callbacks import EARLY, Checkpoint
 from rs_prune.training.datamodule import SceneData
-from rs_prune.training.fit import Recipe, evaluate, fit, recalibrate
+from rs_prune.training.fit import Recipe, _warn_of_emulation, evaluate, fit, recalibrate
 from rs_prune.training.task import Classifier, one_cycle
 
 CLASSES = ("dark", "grey", "bright")
@@ -634,3 +634,24 @@ def test_a_net_in_evaluation_mode_is_trained_like_any_other(tmp_path: Path) -> N
     assert all(
         torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("capability", "machine", "precision", "warned"),
+    [
+        ("AVX2", "x86_64", "bf16-mixed", True),
+        ("DEFAULT", "AMD64", "bf16-mixed", True),
+        ("AVX512", "x86_64", "bf16-mixed", False),
+        ("AVX2", "x86_64", "32-true", False),
+        ("DEFAULT", "arm64", "bf16-mixed", False),
+    ],
+)
+def test_emulated_bf16_is_told_once(capability, machine, precision, warned, monkeypatch, caplog, tmp_path):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    _warn_of_emulation.cache_clear()
+    for folder in ("one", "two"):
+        run(make_net(), make_data(), tmp_path / folder, 1, trainer={"accelerator": "cpu", "precision": precision})
+    told = [line for line in caplog.messages if f"trainer.precision={precision}: this CPU lacks AVX-512" in line]
+    assert len(told) == warned
+    _warn_of_emulation.cache_clear()
