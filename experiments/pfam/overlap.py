@@ -5,7 +5,7 @@ overlap.csv, one row an epoch: criterion, gradients, epoch; the share of the cha
 before had masked too; the norm of the filters that the epoch before had masked, as a share of the others' (median);
 validation accuracy before and after the masks are set.
 
-    RS_PRUNE_DATA=... python experiments/pfam_eurosat/overlap.py
+    RS_PRUNE_DATA=... python experiments/pfam/overlap.py
 """
 
 from __future__ import annotations
