@@ -110,7 +110,7 @@ def runs(arm: str, accuracies: list[float], **words: object) -> pd.DataFrame:
             "digest": f"{arm}-{seed}-{sorted(words.items())}",
             "status": "finished",
             "choices": {
-                "dataset": "eurosat", "net": "resnet18", "attention": "none", "criterion": arm, "keep": 0.3,
+                "dataset": "eurosat", "net": "resnet18_torchvision", "attention": "none", "criterion": arm, "keep": 0.3,
                 "seed": seed, "granularity": "channels", "schedule": "one_shot", "scope": "local", "budget": "channels",
                 "epochs": 10,
                 "finetune_epochs": 3, "selection": "val", **words,
@@ -134,12 +134,16 @@ def of_arms(**arms: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, set[str]]]:
 def test_our_numbers_stand_beside_the_printed_ones():
     paper = printed_numbers("remotetrimmer_table1")
     table = beside(paper, *of_arms(l1=runs("l1", [0.90, 0.92]), se_l1=runs("l1", [0.91], attention="se")))
-    l1 = table[(table["arm"] == "l1") & (table["dataset"] == "eurosat") & (table["net"] == "resnet18")].iloc[0]
+    l1 = table[
+        (table["arm"] == "l1") & (table["dataset"] == "eurosat") & (table["net"] == "resnet18_torchvision")
+    ].iloc[0]
     assert l1["paper"] == pytest.approx(87.2)
     assert l1["ours"] == pytest.approx(91.0)
     assert l1["difference"] == pytest.approx(3.8)
     assert l1["half"] == pytest.approx(12.706 * 1.0, rel=1e-3)  # t(0.975, 1) times 1.414 / sqrt 2
-    dense = table[(table["arm"] == "dense") & (table["net"] == "resnet18") & (table["dataset"] == "eurosat")].iloc[0]
+    dense = table[
+        (table["arm"] == "dense") & (table["net"] == "resnet18_torchvision") & (table["dataset"] == "eurosat")
+    ].iloc[0]
     assert (dense["paper"], dense["seeds"], dense["params"]) == (pytest.approx(87.0), 2, pytest.approx(11.2))
     assert dense["ours"] == pytest.approx(90.0)
     mine = table[table["arm"] == "se_l1"]
