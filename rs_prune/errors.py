@@ -44,6 +44,7 @@ def one_line(error: BaseException) -> str:
 
 def _of_hydra(text: str) -> str:
     text = re.sub(r"In '[^']*': ", "", text)
+    text = re.sub(r"^You must specify '([^']*)'.*?Available options:", r"\1: has no value yet; the options are", text)
     text = re.sub(r"Could not find '([^']*)/([^'/]*)'", r"\1=\2: no such option", text)
     text = re.sub(r" Available options in '[^']*': ", "; the options are ", text)
     text = re.sub(r"Could not override '([^']*)'\..*", r"\1: no such key; --help lists them", text)
@@ -51,4 +52,5 @@ def _of_hydra(text: str) -> str:
     text = re.sub(
         r"^(mismatched input|no viable|extraneous|token recognition)", r"an override cannot be read: \1", text
     )
+    text = re.sub(r"^LexerNoViableAltException: (.*?)\s*\^?$", r"\1: an override cannot be read; quote its value", text)
     return re.sub(r"(the options are )(.*)", lambda found: found[1] + ", ".join(found[2].split()), text)

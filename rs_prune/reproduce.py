@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rs_prune.cli import Outcomes, runs_of
 from rs_prune.errors import RsPruneError, one_line
-from rs_prune.report import documents, send
+from rs_prune.report import build_documents, failed_documents, send, write_documents
 from rs_prune.results import records
 from rs_prune.results.beside import beside, print_beside, printed_numbers, write_beside
 from rs_prune.results.files import write
@@ -23,35 +23,40 @@ def main(cfg: DictConfig) -> None:
     """Runs every arm of the experiment at a scale (what is done is not done again); writes and prints what came out.
 
     Raises:
-        RsPruneError: When the experiment has no such scale, or when runs failed; the others are reported first.
+        RsPruneError: When the experiment has no such scale or a document cannot be built, before anything runs; when
+            runs or documents failed, after the others were reported.
     """
     console = Console(quiet=cfg.quiet, highlight=False, soft_wrap=True)
     planned = arms(cfg)
+    made = build_documents(cfg)
+    paper = printed_numbers(cfg.item)
     if cfg.wandb_sweeps is not None:
         for arm in planned:
-            path = Path(cfg.wandb_sweeps) / f"{cfg.item}-{arm.name}.yaml"
+            path = Path(str(cfg.wandb_sweeps)) / f"{cfg.item}-{arm.name}.yaml"
             console.print(str(write(path, wandb_sweep(cfg.item, arm).encode())), markup=False)
         return
-    made, failures = _run(cfg, planned, console)
-    found = {path: records.read_record(path) for path in sorted({path for paths in made.values() for path in paths})}
+    done, failures = _run(cfg, planned, console)
+    found = {path: records.read_record(path) for path in sorted({path for paths in done.values() for path in paths})}
     everything = list(found.values())
     runs = records.runs(everything)
     if runs.empty:
         raise RsPruneError(f"experiment={cfg.item}: no run was finished; {failures[0] if failures else 'all skipped'}")
     print_skipped(console, records.skipped(everything))
     print_table(console, runs)
-    paper = printed_numbers(cfg.item)
-    table = beside(paper, runs, {name: {found[path]["digest"] for path in paths} for name, paths in made.items()})
+    table = beside(paper, runs, {name: {found[path]["digest"] for path in paths} for name, paths in done.items()})
     print_beside(console, table)
-    paths = write_beside(table, Path(cfg.report))
+    paths = write_beside(table, made.folder)
     for path in paths:
         console.print(str(path), markup=False)
-    paths += documents(cfg, console, runs, everything, paper, _command(cfg), RsPruneError)
-    send(cfg, runs, everything, paper, paths, f"{cfg.item}-{cfg.scale}")
+    partial = bool(cfg.only is not None or cfg.words or failures or cfg.scale == "smoke")
+    written, faults = write_documents(made, console, runs, everything, paper, _command(cfg), partial)
+    send(cfg, runs, everything, paper, [*paths, *written], f"{cfg.item}-{cfg.scale}")
     for line in cfg.differs:
         console.print(f"Differs from the paper: {line}", markup=False)
     if failures:
         raise RsPruneError(f"experiment={cfg.item}: {len(failures)} runs failed; the first: {failures[0]}")
+    if faults:
+        raise failed_documents(faults)
 
 
 def _command(cfg: DictConfig) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from rs_prune.errors import RsPruneError
 
@@ -43,14 +44,20 @@ def arms(cfg: DictConfig) -> list[Arm]:
     scales = ("full", "cpu", "smoke")
     if scale not in scales:
         raise RsPruneError(f"scale={scale}: must be one of {', '.join(scales)}")
-    only = [cfg.only] if isinstance(cfg.only, str) else list(cfg.arms if cfg.only is None else cfg.only)
+    if not isinstance(cfg.workers, int) or cfg.workers < 1:
+        raise RsPruneError(f"workers={cfg.workers}: must be a whole number from 1 on")
+    chosen = cfg.arms if cfg.only is None else cfg.only
+    only = [str(name) for name in chosen] if isinstance(chosen, (ListConfig, DictConfig)) else [str(chosen)]
+    if not only:
+        raise RsPruneError(f"only=[]: experiment={cfg.item} has the arms {', '.join(cfg.arms)}")
     for name in only:
         if name not in cfg.arms:
             raise RsPruneError(f"only={name}: experiment={cfg.item} has the arms {', '.join(cfg.arms)}")
     for word in shlex.split(str(cfg.words or "")):
-        if word.partition("=")[0] in ("out", "workers", "launcher"):
+        if word.partition("=")[0].lstrip("+~") in ("out", "workers", "launcher"):
             raise RsPruneError(f"-- {word}: is for all runs together; set out= or workers= before the --")
-    where = f"out={cfg.out} cache={cfg.cache} logger={cfg.run_logger} quiet={str(cfg.quiet).lower()}"
+    where = f"logger={cfg.run_logger} quiet={str(cfg.quiet).lower()}"
+    where += "".join(f" {shlex.quote(f'{key}={_quoted(str(cfg[key]))}')}" for key in ("out", "cache"))
     if cfg.workers > 1:
         where += f" launcher=parallel workers={cfg.workers}"
     found = []
@@ -78,6 +85,11 @@ def wandb_sweep(item: str, arm: Arm) -> str:
     command = ["${env}", "rs-prune", "run", "${args_no_hyphens}"]
     sweep = {"name": f"{item} {arm.name}", "method": "grid", "command": command, "parameters": parameters}
     return yaml.safe_dump(sweep, sort_keys=False)
+
+
+def _quoted(value: str) -> str:
+    """A path as a word of the command line that Hydra reads as it is."""
+    return value if re.fullmatch(r"[\w./-]+", value) else '"' + value.replace('"', '\\"') + '"'
 
 
 def _merged(*texts: str) -> tuple[str, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
+import shlex
 import struct
 from collections.abc import Callable
 from functools import partial
@@ -15,15 +17,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from matplotlib.image import imread
 from rich.console import Console
 from scipy import stats
 
 from rs_prune import report
+from rs_prune.cli import main
 from rs_prune.errors import RsPruneError
 from rs_prune.results.files import write
+from rs_prune.results.page.made import made as made_of
 from rs_prune.results.records import read
 from rs_prune.results.show import print_table
+from rs_prune.sweep import _first
 from rs_prune.table.latex import escape
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -95,7 +101,8 @@ Run = Callable[..., Path]
 
 def call(*overrides: str, out: Path) -> Path:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("report", [f"out={out}", *overrides])
+        cfg = compose("report", [f"out={out}", *overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
     report.main(cfg)
     return Path(cfg.report)
 
@@ -337,3 +344,50 @@ def test_wandb_gets_table_and_figure_only_when_asked(tmp_path: Path, run: Run, s
     assert ["none", "random", 0.6] in [
         [row[table["columns"].index(name)] for name in ("attention", "criterion", "accuracy")] for row in table["data"]
     ]
+
+
+def test_a_document_that_fails_costs_no_other(tmp_path: Path, run: Run) -> None:
+    save(tmp_path, sweep())
+    with pytest.raises(RsPruneError, match=r"^table\.curves: cannot be made .* \(and 1 more fails\)$"):
+        run(
+            "figure.accuracy_macs.x=flops",
+            "table=[markdown,latex,curves]",
+            "table.curves.loss=abc",
+        )
+    written = {path.name for path in (tmp_path / "report").iterdir()}
+    assert {"table.md", "table.tex", "report.html"} <= written
+
+
+def test_the_page_says_the_words_that_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "my, records", sweep())
+    words = ["report", "out=my\\, records", "table=[markdown]", "figure=[]", "-q"]
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 0
+    page = (tmp_path / "my, records" / "report" / "report.html").read_text()
+    assert html.escape(shlex.join(["rs-prune", *words[:-1]])) in page.replace("&#39;", "&#x27;")
+
+
+TABLES = sorted((Path(__file__).parents[1] / "experiments").glob("*/runs.csv"))
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.parent.name)
+def test_every_command_of_a_page_can_be_composed(path: Path) -> None:
+    commands = made_of(read(path), [], "")["commands"]
+    assert commands
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for command in commands:
+            words = [word for word in shlex.split(command)[2:] if word != "-m"]
+            compose("run", list(_first(tuple(words))))
+
+
+def test_the_dense_loss_is_named_as_the_command_line_has_it() -> None:
+    runs = read(TABLES[0])[:1].assign(variant="dense_loss=focal lr_steps=[0.5, 0.75] loss=focal")
+    (command,) = made_of(runs, [], "")["commands"]
+    assert {"loss@dense_loss=focal", "lr_steps=[0.5, 0.75]", "loss=focal"} <= set(shlex.split(command))
+
+
+def test_the_time_of_a_dense_net_counts_once() -> None:
+    times = [{"dense": 3600.5, "finetune": 600.0}, {"dense": 3600.5, "finetune": 1200.0}, {"dense": 1799.5}]
+    records = [{"status": "finished", "times": known} for known in times]
+    facts = dict(made_of(read(TABLES[0])[:1], records, "")["facts"])
+    assert facts["time"] == ["2.00 h, all runs together, each dense net once"]

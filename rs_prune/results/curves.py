@@ -108,8 +108,8 @@ def curves(
 
     Args:
         runs: One row a run.
-        baseline: Words of an arm: what areas are compared with, and whose dense nets losses are counted from. Arms of
-            one budget are passed over where others have a curve.
+        baseline: Words of an arm of two or more budgets: what areas are compared with, and whose dense nets losses are
+            counted from.
         key: What errors call them.
         interval: Shares of MACs between which areas are taken; None: the widest that every curve of two or more budgets
             covers, in each data set, net, kind of budget and selection.
@@ -119,7 +119,7 @@ def curves(
         `area` with its t-interval over seeds, between the shares `from` and `to`; `difference` of areas to the
         baseline's, paired by seed, with `low`, `high`, `p`, `p_holm` and `verdict`; `macs_at_loss`: the share of MACs
         down to which the mean over seeds loses at most `loss` of the accuracy of the baseline's dense net, see
-        `Crossing` for what follows.
+        `Crossing` for what follows. Nothing for a data set and net without an arm of two budgets.
 
     Raises:
         RsPruneError: As `differences` does.
@@ -128,8 +128,11 @@ def curves(
     check_baseline([words for arms in known.values() for words in arms], baseline, key)
     found: list[dict[str, Any]] = []
     for where, arms in known.items():
+        several = [words for words, keeps in arms.items() if len(keeps) > 1]
+        if not several:
+            continue
         low, high = interval or _common(arms)
-        partner_of = matcher([words for words, keeps in arms.items() if len(keeps) > 1] or arms, baseline, key)
+        partner_of = matcher(several, baseline, key)
         areas = {words: _areas(keeps, low, high) for words, keeps in arms.items()}
         for words, keeps in arms.items():
             partner = partner_of(words)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rs_prune.errors import RsPruneError
+from rs_prune.errors import DoesNotApply, RsPruneError
 from rs_prune.results.curves import AT_LOSS, Crossing, curves, said_crossing
 from rs_prune.results.documents import documents, p_value, percent, points, word
 from rs_prune.results.paired import parse
@@ -51,6 +51,8 @@ class Curves:
     def __call__(self, summary: pd.DataFrame, runs: pd.DataFrame, folder: Path) -> list[Path]:
         baseline = parse(self.baseline, KEY)
         table = curves(runs, baseline, KEY, self._range(), self.loss / 100)
+        if table.empty:
+            raise DoesNotApply(f"{KEY}: no arm has two budgets, and so none has a curve")
         shown = ["dataset", "net", "attention", "criterion", *varying(summary)]
         text = table[[*shown, "against", "seeds", "budgets"]].map(word)
         text["range"] = [

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from scipy import stats
 from test_paired import arm, table
 
@@ -41,7 +42,8 @@ def record(criterion: str, keep: float, seed: int, forest: float, river: float, 
 def call(out: Path, *words: str) -> Path:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         given = [f"out={out}", "quiet=true", "table=[csv,per_class]", "figure=[per_class]", *words]
-        cfg = compose("report", given)
+        cfg = compose("report", given, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
     report.main(cfg)
     return Path(cfg.report)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from rs_prune.results.page.words import arm, number, word
+from rs_prune.results.page.words import arm, word
 from rs_prune.results.records import flat
 from rs_prune.results.stats import rows
 from rs_prune.usage import conf_folder
@@ -26,10 +27,10 @@ def made(runs: pd.DataFrame, records: Sequence[Mapping[str, Any]], command: str)
     """
     finished = [record for record in records if record["status"] == "finished"]
     seeds = sorted({int(seed) for seed in runs["seed"].dropna()})
-    seconds = number(runs["wall_s"].sum(min_count=1))
+    seconds = _seconds(finished)
     facts: Facts = [("runs", [str(len(runs))]), ("seeds", [", ".join(map(str, seeds))])]
-    if seconds is not None:
-        facts.append(("time", [f"{seconds / 3600:.2f} h, all runs together"]))
+    if seconds:
+        facts.append(("time", [f"{seconds / 3600:.2f} h, all runs together, each dense net once"]))
     facts += _provenance(finished)
     return {
         "command": command,
@@ -38,6 +39,13 @@ def made(runs: pd.DataFrame, records: Sequence[Mapping[str, Any]], command: str)
         "config": _common([dict(flat(record.get("config") or {})) for record in finished]),
         "records": bool(finished),
     }
+
+
+def _seconds(records: Sequence[Mapping[str, Any]]) -> float:
+    """How long all runs took; those of one dense net all tell the same time of its training, to the last digit."""
+    times = [{str(name): float(value) for name, value in (record.get("times") or {}).items()} for record in records]
+    own = sum(value for known in times for name, value in known.items() if name not in ("dense", "total"))
+    return own + sum({known["dense"] for known in times if "dense" in known})
 
 
 def _provenance(records: Sequence[Mapping[str, Any]]) -> Facts:
@@ -76,14 +84,27 @@ def _commands(runs: pd.DataFrame) -> Iterator[str]:
     arms: dict[str, tuple[dict[str, str], dict[str, None], dict[str, None]]] = {}
     for row in rows(runs.sort_values(["keep", "seed"], ascending=[False, True], kind="stable")):
         words = arm(row)
-        _, keeps, seeds = arms.setdefault(repr(words), (words, {}, {}))
-        keeps[word(row["keep"])] = seeds[word(row["seed"])] = None
-    for _, (words, keeps, seeds) in sorted(arms.items()):
-        variant = words.pop("variant")
+        _, budgets, seeds = arms.setdefault(repr(words), (words, {}, {}))
+        budgets[_budget(row)] = seeds[word(row["seed"])] = None
+    for _, (words, budgets, seeds) in sorted(arms.items()):
+        options = [_option(part) for part in re.split(r" (?=[\w.]+=)", words.pop("variant")) if part]
         said = [part for name, value in words.items() if value for part in _said(name, value)]
-        said += [f"budget.keep={','.join(keeps)}", f"seed={','.join(seeds)}"]
-        sweep = ["-m"] if len(keeps) + len(seeds) > 2 else []
-        yield shlex.join(["rs-prune", "run", *sweep, *said]) + (f" {variant}" if variant else "")
+        key = "budget.count" if words["budget"] == "bands" else "budget.keep"
+        said += [f"{key}={','.join(budgets)}", f"seed={','.join(seeds)}", *options]
+        sweep = ["-m"] if len(budgets) + len(seeds) > 2 else []
+        yield shlex.join(["rs-prune", "run", *sweep, *said])
+
+
+def _budget(row: Mapping[str, Any]) -> str:
+    """What stays, as the command line has it: a share, or a number of bands."""
+    if row["budget"] != "bands":
+        return word(row["keep"])
+    return str(round(row["keep"] * len(str(row["dense_bands"]).split())))
+
+
+def _option(text: str) -> str:
+    """An option as the command line has it; the loss of dense nets is a second choice from the same group."""
+    return f"loss@{text}" if text.startswith("dense_loss=") else text
 
 
 def _said(name: str, value: str) -> list[str]:
