@@ -143,6 +143,30 @@ def test_lines_are_fanned_out_evenly_about_their_cost(open_page: Any, page: Path
     assert tab.page.evaluate(f"{costs}.map(trace => trace.x[0])") == [5, 5, 5]
 
 
+def test_intervals_of_two_seeds_leave_the_points_to_be_seen(open_page: Any, tmp_path: Path) -> None:
+    records = sweep()
+    for one, accuracy in zip(records, (0.30, 0.70), strict=False):  # an interval from -204 to 304 %
+        one["accuracy"]["final"]["test"] = accuracy
+    tab = open_page(written(tmp_path, records))
+
+    def plot(what: str) -> Any:
+        return tab.page.evaluate(f"(({{data, layout}}) => {what})(document.querySelector('.plot'))")
+
+    mean, above, below = plot(
+        "(({y, error_y}) => [y[1], error_y.array[1], error_y.arrayminus[1]])(data.find(({name}) => name == 'l1'))"
+    )
+    assert (mean, mean - below, mean + above) == (pytest.approx(50), pytest.approx(0), pytest.approx(100))
+    band = plot("data.find(({name}) => name == 'l1, interval').y")
+    assert (min(band), max(band)) == (0, 100)
+    assert plot("layout.yaxis.range") == pytest.approx([0, 100.5])
+    tab.page.get_by_role("checkbox", name="single runs", exact=True).uncheck()
+    least, dense = 50, 95
+    assert plot("layout.yaxis.range") == pytest.approx([least - (dense - least), 100.5])
+    tab.page.get_by_role("checkbox", name="95 % intervals", exact=True).uncheck()
+    air = 0.05 * (dense - least)
+    assert plot("layout.yaxis.range") == pytest.approx([least - air, dense + air])
+
+
 def test_a_point_says_which_run_it_is(open_page: Any, page: Path) -> None:
     tab = open_page(page)
     said = tab.page.evaluate("document.querySelector('.plot').data.find(trace => trace.name == 'l1, runs').text[0]")
