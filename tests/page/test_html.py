@@ -93,6 +93,12 @@ def test_curves_are_drawn_from_a_file_with_the_network_off(open_page: Any, page:
     drawn = tab.page.locator("figure").first.locator(".scatterlayer .trace")
     assert drawn.count() == len(tab.traces())
     assert tab.page.locator("figure").first.locator(".point").count() >= 3 * 2 + 3 * 4 + 2
+    lines, stars = tab.page.evaluate(
+        "(({data, layout}) => [layout.shapes.map(shape => shape.line.dash), "
+        "data.filter(trace => trace.name == 'dense').map(trace => trace.line.dash)])(document.querySelector('.plot'))"
+    )
+    assert lines == stars
+    assert len(set(lines)) == 2
     shown = tab.page.evaluate("document.querySelector('.plot').data.find(trace => trace.name == 'l1').y")
     assert shown == pytest.approx([79.5, 87.5])  # means over two seeds, cheaper first
     assert tab.page.evaluate("document.querySelector('.plot').layout.xaxis.title.text").startswith("MACs of one image")

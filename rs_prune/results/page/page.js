@@ -140,14 +140,14 @@ function frame(traces, nets) {
 
 function layout(traces, nets, axis, width) {
   const title = width < 480 ? data.axes[axis].title.replace(" (", "<br>(") : data.axes[axis].title;
-  const line = (net) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: 100 * net.accuracy, y1: 100 * net.accuracy, layer: "below", line: { color: GREY, width: 0.8, dash: "dash" } });
+  const line = (net, accuracy) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: accuracy, y1: accuracy, layer: "below", line: { color: GREY, width: 0.8, dash: net.dash } });
   const axes = { zeroline: false, ticks: "outside", tickcolor: GREY, linecolor: GREY, showline: true, automargin: true };
   return {
     margin: { l: 50, r: 14, t: 26, b: 46 }, showlegend: false, hovermode: "closest", dragmode: coarse ? false : "zoom",
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: "system-ui, sans-serif", size: 12 },
     xaxis: { ...axes, title: { text: title }, type: checked("log") ? "log" : "linear", rangemode: checked("log") ? "normal" : "tozero" },
     yaxis: { ...axes, title: { text: "test accuracy (%)" }, range: frame(traces, nets) },
-    shapes: nets.flatMap((net) => net.means).filter((net) => net.accuracy != null).map(line),
+    shapes: nets.flatMap((net) => net.means.map((point) => line(net, 100 * point.accuracy))),
   };
 }
 
