@@ -16,6 +16,7 @@ from rs_prune.errors import RsPruneError
 from rs_prune.page.html import Html
 from rs_prune.results import paper as papers
 from rs_prune.results.classes import table as per_class
+from rs_prune.results.looks import Looks
 from rs_prune.results.page.classes import heat_maps
 from rs_prune.results.records import runs
 from rs_prune.results.stats import summarise
@@ -121,6 +122,41 @@ def test_a_click_on_a_filter_removes_traces_rows_and_legend(open_page: Any, page
     assert tab.texts("#count") == ["no run matches these filters"]
     tab.page.locator('[data-all="net"]').click()
     assert tab.count("#runs tbody tr") == 9
+
+
+def test_a_filter_treats_the_dense_nets_of_table_and_curves_alike(open_page: Any, tmp_path: Path) -> None:
+    longer = [record(criterion, epochs=20) for criterion in ("l1", "cap", "cap")]
+    for rate, one in enumerate(longer):  # two variants of one arm, and one dense net of all three
+        one["accuracy"]["dense"]["test"] = 0.97
+        one["config"]["rate"] = rate
+        one["digest"] += str(rate)
+    tab = open_page(written(tmp_path, [*sweep(), *longer]))
+
+    def dense_nets() -> list[int]:
+        rows = tab.texts("#summary tbody tr")
+        return [
+            len([text for text in rows if text.split("\t")[2] == "dense" and text.startswith("resnet18")]),
+            len([name for name in tab.traces() if name.startswith("dense")]),
+            len([text for text in tab.texts("#legend li") if text.startswith("dense")]),
+            tab.page.evaluate("document.querySelector('.plot').layout.shapes.length"),
+        ]
+
+    assert dense_nets() == [3] * 4
+    for name, value, left in (("epochs", "20", 2), ("epochs", "10", 1), ("attention", "se", 2), ("variant", "", 3)):
+        box = tab.page.locator(f'.filter input[name="{name}"][value="{value}"]')
+        box.uncheck()
+        assert dense_nets() == [left] * 4, (name, value)
+        box.check()
+
+
+def test_arms_of_one_label_are_lines_of_their_own(open_page: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(Looks, "_label", lambda *_: "same")
+    tab = open_page(written(tmp_path, sweep()))
+    drawn = "document.querySelector('.plot').data.filter(trace => trace.error_y && trace.name == 'same')"
+    assert len(set(tab.page.evaluate(f"{drawn}.map(trace => trace.x[0])"))) == 3
+    assert len(tab.texts("#legend li")) > 3
+    tab.page.get_by_role("checkbox", name="random", exact=True).uncheck()
+    assert len(set(tab.page.evaluate(f"{drawn}.map(trace => trace.x[0])"))) == 2
 
 
 def test_what_is_drawn_can_be_chosen(open_page: Any, page: Path) -> None:
