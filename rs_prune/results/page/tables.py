@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from rs_prune.results.page.words import arm, dense_net, named, number, word
-from rs_prune.results.paper import COLUMNS as PAPER
 from rs_prune.results.show import NAMED, NAMES, cells
 from rs_prune.results.stats import rows
 
@@ -90,16 +89,20 @@ def runs_table(summary: pd.DataFrame, runs: pd.DataFrame) -> Table:
     return Table(name="runs", title="Single runs", columns=_columns(columns), rows=found)
 
 
-def paper_table(paper: pd.DataFrame) -> Table:
-    """The printed numbers, letter by letter."""
+def paper_table(paper: pd.DataFrame, summary: pd.DataFrame) -> Table:
+    """The printed numbers, letter by letter; those of what was not run, too."""
     printed = {name: f"{name}_printed" for name in ("params", "macs", "accuracy")}
     columns = [printed.get(str(name), str(name)) for name in paper]
     found = [
         Row(cells=[str(row[name]) for name in paper], words={name: str(row[name]) for name in ("dataset", "net")})
         for row in paper.to_dict("records")
     ]
-    texts = [name for name in PAPER if name not in printed]
+    texts = [name for name in columns if name not in (*printed.values(), "keep")]
     note = "As printed; a number that is not printed is left empty. No run of this project."
+    run = set(zip(summary["dataset"], summary["net"], strict=True))
+    others = sum((row.words["dataset"], row.words["net"]) not in run for row in found)
+    if others:
+        note += f" Rows of data sets or nets that were not run, which no plot shows: {others} of {len(found)}."
     return Table(name="paper", title="The paper's numbers", columns=_columns(columns, texts), rows=found, note=note)
 
 
