@@ -42,8 +42,8 @@ CHARACTER, HANDLE = 0.065, 0.75  # inches that a letter and the sample of a line
 class Looks:
     """Colour says criterion; dashes and the marker's face say attention; the marker tells apart what they do not.
 
-    With one attention setting the dashes and the face say "all else" too. A dense net is a star; its dashes and face tell
-    it from the other dense nets.
+    With one attention setting the dashes and the face say "all else" too. A dense net is a star; its dashes and face
+    tell it from the other dense nets.
 
     Args:
         summary: What `summarise` gives.

@@ -68,7 +68,8 @@ def test_no_two_arms_of_a_panel_look_alike(path):
 def test_an_arm_without_what_is_usual_says_so():
     runs = read(RUNS.parents[1] / "attention_vs_magnitude" / "runs.csv")
     mine = runs[(runs["criterion"] == "l1") & (runs["attention"] == "none") & (runs["schedule"] == "one_shot")]
-    older = mine.assign(variant="", schedule="", dense_accuracy=mine["dense_accuracy"] - 0.01, digest="o" + mine["digest"])
+    dense_accuracy = mine["dense_accuracy"] - 0.01
+    older = mine.assign(variant="", schedule="", dense_accuracy=dense_accuracy, digest="o" + mine["digest"])
     both = pd.concat([runs.assign(variant="bands=[1, 2] rate=0.1"), older], ignore_index=True)
     looks = Looks(summarise(both), dense(both))
     plain = [looks.arm(arm)["label"] for arm in looks.arms if arm["attention"] == "none"]

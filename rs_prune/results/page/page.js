@@ -5,6 +5,7 @@ const checked = (id) => document.getElementById(id)?.checked ?? false;
 const coarse = matchMedia("(pointer: coarse)").matches;
 const BANDS = 4; // with more arms in a panel bands would hide each other: bars alone
 const GREY = "#606060";
+const FAN = 4; // pixels over which the arms of a panel are fanned out
 
 // ------------------------------------------------------------------------------------ filters
 
@@ -138,6 +139,19 @@ function frame(traces, nets) {
   return [Math.max(least - air, low - span, 0), Math.min(most + air, high + span, 100.5)];
 }
 
+// The lowest and the highest cost.
+function extent(traces) {
+  const costs = traces.flatMap((trace) => trace.x).filter((x) => x > 0);
+  return [Math.min(...costs), Math.max(...costs)];
+}
+
+// A logarithmic axis has its ticks at 1, 2, 5, 10, 20, ..., each written out; plotly would write 20 as 2.
+function scale(traces) {
+  if (!checked("log")) return { type: "linear", rangemode: "tozero" };
+  const [low, high] = extent(traces);
+  return { type: "log", tickformat: "~g", dtick: high >= 5 * low ? "D2" : undefined };
+}
+
 function layout(traces, nets, axis, width) {
   const title = width < 480 ? data.axes[axis].title.replace(" (", "<br>(") : data.axes[axis].title;
   const line = (net, accuracy) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: accuracy, y1: accuracy, layer: "below", line: { color: GREY, width: 0.8, dash: net.dash } });
@@ -145,7 +159,8 @@ function layout(traces, nets, axis, width) {
   return {
     margin: { l: 50, r: 14, t: 26, b: 46 }, showlegend: false, hovermode: "closest", dragmode: coarse ? false : "zoom",
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: "system-ui, sans-serif", size: 12 },
-    xaxis: { ...axes, title: { text: title }, type: checked("log") ? "log" : "linear", rangemode: checked("log") ? "normal" : "tozero" },
+    modebar: { bgcolor: "rgba(0,0,0,0)" },
+    xaxis: { ...axes, title: { text: title }, ...scale(traces) },
     yaxis: { ...axes, title: { text: "test accuracy (%)" }, range: frame(traces, nets) },
     shapes: nets.flatMap((net) => net.means.map((point) => line(net, 100 * point.accuracy))),
   };
@@ -153,11 +168,10 @@ function layout(traces, nets, axis, width) {
 
 const config = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]], displayModeBar: coarse ? false : "hover" };
 
-// Moves the lines of arms aside by a few pixels each, so that bars at one cost stand side by side.
+// Moves the lines of arms aside within a marker's width, so that bars at one cost can be told apart.
 function fan(traces, arms, width) {
-  const costs = traces.flatMap((trace) => trace.x).filter((x) => x > 0);
-  const [low, high] = [Math.min(...costs), Math.max(...costs)];
-  const step = Math.min(8, width / 20 / arms.length) / width;
+  const [low, high] = extent(traces);
+  const step = FAN / width / Math.max(arms.length - 1, 1);
   arms.forEach((arm, number) => {
     const share = (number - (arms.length - 1) / 2) * step;
     const move = checked("log") ? (x) => x * (high / low) ** share : (x) => x + high * share;
