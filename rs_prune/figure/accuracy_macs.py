@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Affine2DBase, ScaledTranslation
 
-from rs_prune.errors import RsPruneError
+from rs_prune.errors import DoesNotApply, RsPruneError
 from rs_prune.results.canvas import canvas, save, styled
 from rs_prune.results.looks import AXES, GREY, Looks
 from rs_prune.results.stats import ARM, dense, rows
@@ -59,7 +59,9 @@ class AccuracyMacs:
         if self.x not in AXES:
             raise RsPruneError(f"figure.accuracy_macs.x={self.x}: choose from {', '.join(AXES)}")
         if summary[self.x].isna().all():
-            raise RsPruneError(f"figure.accuracy_macs.x={self.x}: no run has a value for it")
+            raise DoesNotApply(
+                f"figure.accuracy_macs.x={self.x}: no run has a value for it; choose from {', '.join(AXES)}"
+            )
         with styled(**{"axes.spines.right": False}):
             return save(self._draw(summary, dense(runs)), folder / f"accuracy_{self.x}", self.dpi)
 
@@ -126,7 +128,7 @@ class AccuracyMacs:
         axis.grid(which="major", color="#d9d9d9", linewidth=0.6)
         axis.grid(which="minor", color="#efefef", linewidth=0.4)
         axis.set_axisbelow(True)
-        full = nets[self.x].dropna().unique()
+        full = nets.loc[nets[self.x] > 0, self.x].unique()
         if len(full) == 1 and not self.log_x:
             share = float(full[0]) / unit / 100
             top = axis.secondary_xaxis("top", functions=(_times(1 / share), _times(share)))

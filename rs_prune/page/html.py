@@ -41,7 +41,7 @@ class Html:
         curves = Curves(summary, runs, paper)
         text = render(
             curves=curves,
-            tables=[summary_table(summary, runs), runs_table(summary, runs), paper_table(paper)],
+            tables=[summary_table(summary, runs), runs_table(summary, runs), paper_table(paper, summary)],
             heat_maps=heat_maps(summary, runs, per_class(records)),
             notes=caption(summary),
             made=made(runs, records, command),

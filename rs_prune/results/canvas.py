@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,14 +26,21 @@ STYLE = {
     "legend.title_fontsize": 8,
     "svg.hashsalt": "rs_prune",
     "svg.fonttype": "path",
+    "text.parse_math": False,  # a name may hold dollars
 }
 
 
 @contextmanager
 def styled(**further: Any) -> Iterator[None]:
-    """Our style over matplotlib's defaults, whatever the user's own settings are, while inside."""
+    """Our style over matplotlib's defaults, whatever the user's own settings are, while inside.
+
+    A letter that the font lacks is drawn as a box, without a warning.
+    """
     defaults = {name: value for name, value in mpl.rcParamsDefault.items() if "backend" not in name}
-    with mpl.rc_context({**defaults, **STYLE, **further}):
+    with mpl.rc_context({**defaults, **STYLE, **further}), warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", r"Glyph \d+ .* missing from|Matplotlib currently does not support \w+ natively"
+        )
         yield
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
+from itertools import chain, count
 from typing import Any
 
 import pandas as pd
@@ -26,9 +28,12 @@ MARKERS = {
 """Matplotlib's marker of an arm -> plotly's name of it."""
 DENSE_MARKER = "*"
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
-DENSE_DASHES = ((0, (7, 3)), (0, (2, 2)), (0, (1, 3)), (0, (7, 2, 1, 2)))
+DENSE_DASHES = (
+    (0, (7, 3)), (0, (2, 2)), (0, (1, 3)), (0, (7, 2, 1, 2)), (0, (14, 4)), (0, (7, 2, 1, 2, 1, 2)),
+)  # fmt: skip
 GREY = "#606060"
 Shape = tuple[int, tuple[str, ...], str]
+Net = tuple[Any, ...]
 MANY = 2
 """With more further choices than these a legend names only what is not as in most arms."""
 CHARACTER, HANDLE = 0.065, 0.75  # inches that a letter and the sample of a line take in a legend, at 8 points
@@ -37,7 +42,8 @@ CHARACTER, HANDLE = 0.065, 0.75  # inches that a letter and the sample of a line
 class Looks:
     """Colour says criterion; dashes and the marker's face say attention; the marker tells apart what they do not.
 
-    With one attention setting the dashes and the face say "all else" too.
+    With one attention setting the dashes and the face say "all else" too. A dense net is a star; its dashes and face
+    tell it from the other dense nets.
 
     Args:
         summary: What `summarise` gives.
@@ -53,6 +59,8 @@ class Looks:
         self.markers = self._markers()
         self.usual = self._usual() if len(self.further) > MANY else {}
         self.nets = rows(nets)
+        self.names = self._names()
+        self.stars = sorted({(net["attention"], self.names[_net(net)]) for net in self.nets})
 
     def arm(self, row: dict[str, Any]) -> dict[str, Any]:
         """What `errorbar` needs to draw the arm of this row."""
@@ -60,7 +68,7 @@ class Looks:
         attention, kind = self.attentions.index(row["attention"]), self.kinds.index(self._kind(row))
         style = attention if len(self.attentions) > 1 else kind
         return {
-            "label": self._label(row, self.further),
+            "label": self._label(row, self.usual),
             "color": colour,
             "linestyle": DASHES[style % len(DASHES)],
             "marker": self.markers[self._shape(row)],
@@ -73,15 +81,15 @@ class Looks:
 
     def dense(self, row: dict[str, Any]) -> dict[str, Any]:
         """What `errorbar` needs to draw the dense net of this row."""
-        attention = self.attentions.index(row["attention"])
-        named = [name for name in self.further if name in DENSE]
+        label = self.names[_net(row)]
+        turn, style = divmod(self.stars.index((row["attention"], label)), len(DENSE_DASHES))
         return {
-            "label": self._label(row | {"criterion": "dense"}, named),
+            "label": label,
             "color": GREY,
-            "linestyle": DENSE_DASHES[attention % len(DENSE_DASHES)],
+            "linestyle": DENSE_DASHES[style],
             "marker": DENSE_MARKER,
             "markersize": 10,
-            "markerfacecolor": "white" if attention % 2 else GREY,
+            "markerfacecolor": "white" if (style + turn) % 2 else GREY,
             "linewidth": 0.7,
             "elinewidth": 0.8,
             "capsize": 2,
@@ -131,19 +139,38 @@ class Looks:
         unused = ("elinewidth", "capsize")
         return [Line2D([], [], **{k: v for k, v in look.items() if k not in unused}) for look in unlike]
 
-    def _label(self, row: dict[str, Any], named: list[str]) -> str:
+    def _label(self, row: dict[str, Any], usual: dict[str, str]) -> str:
+        """The criterion, and of the choices that the row has those that are not usual."""
         words = [str(row["criterion"])]
-        for name in named:
-            usual = self.usual.get(name, "").split()
-            said = _said(name, row) if self.usual else str(row[name])
-            words.append(" ".join(word for word in said.split() if word not in usual))
+        for name in filter(row.__contains__, self.further):
+            own = _options(name, _said(name, row) if self.usual else str(row[name]))
+            most = _options(name, usual.get(name, ""))
+            unlike = [word for option, word in own.items() if word != most.get(option)]
+            words.append(" ".join([*unlike, *(f"no {option}" for option in most if option not in own)]))
         return ", ".join(filter(None, words))
 
+    def _names(self) -> dict[Net, str]:
+        """The label of each dense net: the shortest that no other of its panel and attention has.
+
+        The variant of a dense net that several arms share is empty, and goes without saying.
+        """
+        found: dict[Net, str] = {}
+        taken = set()
+        for net in self.nets:
+            net = net | {"criterion": "dense"}
+            short = self._label(net | {"variant": net["variant"] or self.usual.get("variant", "")}, self.usual)
+            full = self._label(net, {})
+            place = net["dataset"], net["net"], net["attention"]
+            labels = chain((short, full), (f"{full} ({number})" for number in count(2)))
+            found[_net(net)] = next(label for label in labels if (*place, label) not in taken)
+            taken.add((*place, found[_net(net)]))
+        return found
+
     def _usual(self) -> dict[str, str]:
-        """What most arms have of each further choice, word by word; what only some options have is named."""
+        """What most arms have of each further choice, option by option; what only some options have is named."""
         found = {}
         for name in self.further:
-            counts = Counter(word for arm in self.arms for word in _said(name, arm).split())
+            counts = Counter(word for arm in self.arms for word in _options(name, _said(name, arm)).values())
             found[name] = " ".join(word for word, count in counts.items() if count > len(self.arms) / 2)
         return found
 
@@ -174,6 +201,18 @@ def _said(name: str, row: dict[str, Any]) -> str:
     """A choice that is understood where its name does not stand beside it."""
     value = str(row[name])
     return f"{name}={value}" if name in COUNTS and value else value
+
+
+def _options(name: str, said: str) -> dict[str, str]:
+    """What is said of a choice by option; a variant is several options: `optimizer.lr=0.1 penalty=none`."""
+    if name != "variant":
+        return {name: said} if said else {}
+    return {word.partition("=")[0]: word for word in re.split(r" (?=\S+=)", said) if word}
+
+
+def _net(row: dict[str, Any]) -> Net:
+    """What tells two dense nets apart."""
+    return tuple(row[name] for name in (*DENSE, "accuracy"))
 
 
 def _text(label: str) -> Line2D:

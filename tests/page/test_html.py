@@ -16,16 +16,17 @@ from rs_prune.errors import RsPruneError
 from rs_prune.page.html import Html
 from rs_prune.results import paper as papers
 from rs_prune.results.classes import table as per_class
+from rs_prune.results.looks import Looks
 from rs_prune.results.page.classes import heat_maps
 from rs_prune.results.records import runs
 from rs_prune.results.stats import summarise
 
 ROOT = Path(__file__).parents[2]
 CLASSES = {"Forest": 0.0, "River": -0.1}  # class -> its accuracy beside the mean
-PAPER = """item,method,dataset,net,params,macs,accuracy,source
-table1,CAP,eurosat,resnet18,1.00M,0.010G,92.20,"Table 1, row 4"
-table1,L1,eurosat,resnet18,,9M,91.05 ± 0.3,"Table 1, row 5"
-table1,L1,ucmerced,resnet18,11.2 M,,,Table 1
+PAPER = """item,method,dataset,net,params,macs,accuracy,source,arm,keep
+table1,CAP,eurosat,resnet18,1.00M,0.010G,92.20,"Table 1, row 4",l1,0.25
+table1,L1,eurosat,resnet18,,9M,91.05 ± 0.3,"Table 1, row 5",dense,
+table1,L1,ucmerced,resnet18,11.2 M,,,Table 1,cap,0.125
 """
 
 
@@ -93,6 +94,12 @@ def test_curves_are_drawn_from_a_file_with_the_network_off(open_page: Any, page:
     drawn = tab.page.locator("figure").first.locator(".scatterlayer .trace")
     assert drawn.count() == len(tab.traces())
     assert tab.page.locator("figure").first.locator(".point").count() >= 3 * 2 + 3 * 4 + 2
+    lines, stars = tab.page.evaluate(
+        "(({data, layout}) => [layout.shapes.map(shape => shape.line.dash), "
+        "data.filter(trace => trace.name == 'dense').map(trace => trace.line.dash)])(document.querySelector('.plot'))"
+    )
+    assert lines == stars
+    assert len(set(lines)) == 2
     shown = tab.page.evaluate("document.querySelector('.plot').data.find(trace => trace.name == 'l1').y")
     assert shown == pytest.approx([79.5, 87.5])  # means over two seeds, cheaper first
     assert tab.page.evaluate("document.querySelector('.plot').layout.xaxis.title.text").startswith("MACs of one image")
@@ -117,6 +124,41 @@ def test_a_click_on_a_filter_removes_traces_rows_and_legend(open_page: Any, page
     assert tab.count("#runs tbody tr") == 9
 
 
+def test_a_filter_treats_the_dense_nets_of_table_and_curves_alike(open_page: Any, tmp_path: Path) -> None:
+    longer = [record(criterion, epochs=20) for criterion in ("l1", "cap", "cap")]
+    for rate, one in enumerate(longer):  # two variants of one arm, and one dense net of all three
+        one["accuracy"]["dense"]["test"] = 0.97
+        one["config"]["rate"] = rate
+        one["digest"] += str(rate)
+    tab = open_page(written(tmp_path, [*sweep(), *longer]))
+
+    def dense_nets() -> list[int]:
+        rows = tab.texts("#summary tbody tr")
+        return [
+            len([text for text in rows if text.split("\t")[2] == "dense" and text.startswith("resnet18")]),
+            len([name for name in tab.traces() if name.startswith("dense")]),
+            len([text for text in tab.texts("#legend li") if text.startswith("dense")]),
+            tab.page.evaluate("document.querySelector('.plot').layout.shapes.length"),
+        ]
+
+    assert dense_nets() == [3] * 4
+    for name, value, left in (("epochs", "20", 2), ("epochs", "10", 1), ("attention", "se", 2), ("variant", "", 3)):
+        box = tab.page.locator(f'.filter input[name="{name}"][value="{value}"]')
+        box.uncheck()
+        assert dense_nets() == [left] * 4, (name, value)
+        box.check()
+
+
+def test_arms_of_one_label_are_lines_of_their_own(open_page: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(Looks, "_label", lambda *_: "same")
+    tab = open_page(written(tmp_path, sweep()))
+    drawn = "document.querySelector('.plot').data.filter(trace => trace.error_y && trace.name == 'same')"
+    assert len(set(tab.page.evaluate(f"{drawn}.map(trace => trace.x[0])"))) == 3
+    assert len(tab.texts("#legend li")) > 3
+    tab.page.get_by_role("checkbox", name="random", exact=True).uncheck()
+    assert len(set(tab.page.evaluate(f"{drawn}.map(trace => trace.x[0])"))) == 2
+
+
 def test_what_is_drawn_can_be_chosen(open_page: Any, page: Path) -> None:
     tab = open_page(page)
     for name, gone in (("95 % intervals", 3), ("single runs", 3), ("dense nets", 2), ("paper's points", 1)):
@@ -132,15 +174,57 @@ def test_what_is_drawn_can_be_chosen(open_page: Any, page: Path) -> None:
     assert tab.page.evaluate("document.querySelector('.plot').layout.xaxis.type") == "log"
 
 
-def test_lines_are_fanned_out_evenly_about_their_cost(open_page: Any, page: Path) -> None:
+def test_lines_are_fanned_out_evenly_about_their_cost_within_a_marker(open_page: Any, page: Path) -> None:
     tab = open_page(page)
     costs = "document.querySelector('.plot').data.filter(trace => trace.error_y && !trace.name.startsWith('dense'))"
-    first = tab.page.evaluate(f"{costs}.map(trace => trace.x[0])")
-    assert len(set(first)) == 3
-    assert sum(first) / 3 == pytest.approx(5)
-    assert max(first) - min(first) < 1
+    pixels = "(x => document.querySelector('.plot')._fullLayout.xaxis.d2p(x))"
+    for scale in ("linear", "log"):
+        first = tab.page.evaluate(f"{costs}.map(trace => trace.x[0])")
+        places = tab.page.evaluate(f"{costs}.map(trace => {pixels}(trace.x[0]))")
+        assert len(set(first)) == 3
+        assert sum(first) / 3 == pytest.approx(5, rel=1e-3), scale
+        assert 2 < max(places) - min(places) <= 4, scale
+        tab.page.get_by_role("checkbox", name="log scale", exact=True).check()
     tab.page.get_by_role("checkbox", name="fan out", exact=True).uncheck()
     assert tab.page.evaluate(f"{costs}.map(trace => trace.x[0])") == [5, 5, 5]
+
+
+def ticks(tab: Any) -> list[str]:
+    found = tab.page.evaluate("[...document.querySelectorAll('.plot .xtick text')].map(text => text.textContent)")
+    return [str(text) for text in found]
+
+
+def test_a_logarithmic_axis_writes_its_numbers_out(open_page: Any, tmp_path: Path) -> None:
+    tab = open_page(written(tmp_path, [record(keep=keep) for keep in (1.0, 0.5, 0.1, 0.05)]))
+    tab.page.get_by_role("checkbox", name="log scale", exact=True).check()
+    assert ticks(tab) == ["1", "2", "5", "10", "20"]
+    tab = open_page(written(tmp_path, [record(keep=keep) for keep in (1.0, 0.5)]))
+    tab.page.get_by_role("checkbox", name="log scale", exact=True).check()
+    assert {"10", "20"} <= set(ticks(tab))
+
+
+def test_intervals_of_two_seeds_leave_the_points_to_be_seen(open_page: Any, tmp_path: Path) -> None:
+    records = sweep()
+    for one, accuracy in zip(records, (0.30, 0.70), strict=False):  # an interval from -204 to 304 %
+        one["accuracy"]["final"]["test"] = accuracy
+    tab = open_page(written(tmp_path, records))
+
+    def plot(what: str) -> Any:
+        return tab.page.evaluate(f"(({{data, layout}}) => {what})(document.querySelector('.plot'))")
+
+    mean, above, below = plot(
+        "(({y, error_y}) => [y[1], error_y.array[1], error_y.arrayminus[1]])(data.find(({name}) => name == 'l1'))"
+    )
+    assert (mean, mean - below, mean + above) == (pytest.approx(50), pytest.approx(0), pytest.approx(100))
+    band = plot("data.find(({name}) => name == 'l1, interval').y")
+    assert (min(band), max(band)) == (0, 100)
+    assert plot("layout.yaxis.range") == pytest.approx([0, 100.5])
+    tab.page.get_by_role("checkbox", name="single runs", exact=True).uncheck()
+    least, dense = 50, 95
+    assert plot("layout.yaxis.range") == pytest.approx([least - (dense - least), 100.5])
+    tab.page.get_by_role("checkbox", name="95 % intervals", exact=True).uncheck()
+    air = 0.05 * (dense - least)
+    assert plot("layout.yaxis.range") == pytest.approx([least - air, dense + air])
 
 
 def test_a_point_says_which_run_it_is(open_page: Any, page: Path) -> None:
@@ -188,13 +272,21 @@ def test_tables_sort(open_page: Any, page: Path) -> None:
     assert column("runs", "net") == ["resnet18"] * 12 + ["vgg16_bn"]
     click("paper", "macs_printed")
     assert column("paper", "macs_printed") == ["9M", "0.010G", ""]
+    click("paper", "arm")
+    assert column("paper", "arm") == ["cap", "dense", "l1"]
+    click("paper", "keep")
+    assert column("paper", "keep") == ["0.125", "0.25", ""]
+    sides = {name: tab.page.locator(f"#paper [data-column={name}]").get_attribute("class") for name in ("arm", "keep")}
+    assert sides == {"arm": "text", "keep": "number"}
 
 
 def test_the_papers_numbers_are_kept_letter_by_letter(open_page: Any, page: Path) -> None:
     tab = open_page(page)
     assert tab.texts("#paper tbody tr")[0].split("\t") == [
-        "table1", "CAP", "eurosat", "resnet18", "1.00M", "0.010G", "92.20", "Table 1, row 4",
+        "table1", "CAP", "eurosat", "resnet18", "1.00M", "0.010G", "92.20", "Table 1, row 4", "l1", "0.25",
     ]  # fmt: skip
+    note = tab.page.locator("#paper-title + div + p").inner_text()
+    assert note.endswith("not run, which no plot shows: 1 of 3.")
     x, y = tab.page.evaluate("(({x, y}) => [x, y])(document.querySelector('.plot').data.at(-1))")
     assert (x, y) == (pytest.approx([9, 10]), pytest.approx([91.05, 92.20]))
     tab.page.locator("#axis").select_option("params")
@@ -241,6 +333,27 @@ def test_the_heat_map_has_means_and_drops_of_classes(open_page: Any, page: Path)
     assert len(set(heats)) > 3
 
 
+def test_class_names_break_between_words_alone(open_page: Any, tmp_path: Path) -> None:
+    records = [record(keep=keep) for keep in (0.5, 0.25)]
+    for one in records:
+        for part in ("dense", "final"):
+            one["per_class"][part] |= {f"HerbaceousVegetation{number}": 0.9 for number in range(30)}
+            one["per_class"][part]["Sparse residential area"] = 0.9
+    tab = open_page(written(tmp_path, records))
+    heights = tab.page.locator(".heat th.class button").evaluate_all(
+        "all => Object.fromEntries(all.map(one => [one.textContent, one.getClientRects()[0].height]))"
+    )
+    assert heights["HerbaceousVegetation7"] == heights["all"]
+
+
+def test_no_drop_is_a_negative_zero() -> None:
+    same = record()
+    same["per_class"]["final"] = {name: share + 0.0004 for name, share in same["per_class"]["dense"].items()}
+    table = runs([same])
+    (found,) = heat_maps(summarise(table), table, per_class([same]))
+    assert [cell["drop"] for cell in found["rows"][0]["cells"][1:]] == ["0.0", "0.0"]
+
+
 def test_a_net_with_closed_gates_has_no_drop_of_classes() -> None:
     closed = record()
     closed["accuracy"]["closed"] = closed["accuracy"].pop("dense")
@@ -282,11 +395,12 @@ def test_names_are_text_wherever_they_stand(open_page: Any, tmp_path: Path) -> N
     assert tab.page.evaluate("window.hacked") is None
     assert tab.page.locator("img").count() == 0
     assert tab.texts("h1")[0] == f"resnet18, vgg16_bn, {EVIL} on {EVIL}, eurosat"
-    said = tab.page.evaluate("document.querySelector('.plot').data.find(trace => trace.meta).text")
+    texts = tab.page.evaluate("document.querySelector('.plot').data.flatMap(trace => trace.text ?? [])")
     tab.page.locator("figure").first.locator(".trace .point").last.hover(force=True)
     tab.page.wait_for_selector(".hovertext")
     assert EVIL in tab.page.locator(".hovertext").text_content()
-    assert said is None or "<script>" not in "".join(said)
+    assert "schedule=&lt;/script&gt;&lt;script&gt;" in "".join(texts)
+    assert "<script>" not in "".join(texts)
     tab.page.locator(".filter input").last.uncheck()
     assert tab.page.evaluate("window.hacked") is None
 
@@ -301,6 +415,15 @@ def test_a_phone_can_read_it(open_page: Any, page: Path, scheme: str) -> None:
     assert (sum(map(int, re.findall(r"\d+", ink))) > sum(map(int, re.findall(r"\d+", paper)))) == (scheme == "dark")
     tick = tab.page.evaluate("getComputedStyle(document.querySelector('.plot .ytick text')).fill")
     assert tick == ink
+
+
+def test_the_buttons_of_a_plot_stand_on_the_paper(open_page: Any, page: Path) -> None:
+    tab = open_page(page)
+    tab.page.locator(".plot").first.hover()
+    behind = tab.page.evaluate(
+        "[...document.querySelectorAll('.modebar, .modebar-group')].map(one => getComputedStyle(one).backgroundColor)"
+    )
+    assert set(behind) == {"rgba(0, 0, 0, 0)"}
 
 
 def test_without_records_the_page_says_what_is_missing(open_page: Any, tmp_path: Path) -> None:

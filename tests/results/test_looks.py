@@ -51,13 +51,44 @@ TABLES = sorted(RUNS.parents[1].glob("*/runs.csv"))
 def test_no_two_arms_of_a_panel_look_alike(path):
     runs = read(path)
     looks = Looks(summarise(runs), dense(runs))
-    panels = defaultdict(list)
-    for arm in looks.arms:
-        panels[arm["dataset"], arm["net"]].append((looks.arm(arm)["color"], looks.arm(arm)["marker"]))
-    assert max(map(len, panels.values())) > 2
-    for drawn in panels.values():
+    arms, nets, labels = defaultdict(list), defaultdict(list), defaultdict(list)
+    for rows, look, panels, telling in (
+        (looks.arms, looks.arm, arms, ("color", "marker")),
+        (looks.nets, looks.dense, nets, ("linestyle", "markerfacecolor")),
+    ):
+        for row in rows:
+            panels[row["dataset"], row["net"]].append(tuple(look(row)[name] for name in telling))
+            labels[row["dataset"], row["net"], row["attention"]].append(look(row)["label"])
+    assert max(map(len, arms.values())) > 2
+    for drawn in (*arms.values(), *nets.values(), *labels.values()):
         assert len(set(drawn)) == len(drawn)
     assert len(set(looks.markers.values())) == min(len(looks.markers), len(MARKERS))  # none twice before all are used
+
+
+def test_an_arm_without_what_is_usual_says_so():
+    runs = read(RUNS.parents[1] / "attention_vs_magnitude" / "runs.csv")
+    mine = runs[(runs["criterion"] == "l1") & (runs["attention"] == "none") & (runs["schedule"] == "one_shot")]
+    dense_accuracy = mine["dense_accuracy"] - 0.01
+    older = mine.assign(variant="", schedule="", dense_accuracy=dense_accuracy, digest="o" + mine["digest"])
+    both = pd.concat([runs.assign(variant="bands=[1, 2] rate=0.1"), older], ignore_index=True)
+    looks = Looks(summarise(both), dense(both))
+    plain = [looks.arm(arm)["label"] for arm in looks.arms if arm["attention"] == "none"]
+    assert len(set(plain)) == len(plain)
+    assert {"l1", "l1, no schedule, no bands no rate"} <= set(plain)
+    assert [looks.dense(net)["label"] for net in looks.nets if net["attention"] == "none" and net["epochs"] == 6] == [
+        "dense",
+        "dense, epochs=6, bands=[1, 2] rate=0.1",
+    ]
+
+
+def test_dense_nets_that_nothing_names_are_numbered():
+    runs = read(RUNS.parents[1] / "attention_vs_magnitude" / "runs.csv")
+    nets = dense(runs)
+    more = pd.concat([nets.assign(accuracy=nets["accuracy"] - number / 100) for number in range(3)], ignore_index=True)
+    looks = Looks(summarise(runs), more)
+    drawn = [looks.dense(net) for net in looks.nets]
+    assert {"dense", "dense, epochs=6", "dense, epochs=6 (2)"} <= {look["label"] for look in drawn}
+    assert len({(look["linestyle"], look["markerfacecolor"]) for look in drawn}) == len(drawn) == 9
 
 
 def test_plotly_knows_every_marker_by_its_name_on_the_page():

@@ -58,4 +58,4 @@ def _row(row: dict[str, Any], means: dict[str, Any], heads: list[str], classes: 
 
 def _percent(value: Any) -> str:
     share = number(value)
-    return "" if share is None else f"{100 * share + 0.0:.1f}"
+    return "" if share is None else f"{round(100 * share, 1) + 0.0:.1f}"

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.markers import MarkerStyle
 
 from rs_prune.results.looks import AXES, DENSE_MARKER, GREY, MARKERS, Looks
-from rs_prune.results.page.words import arm, filters, number
+from rs_prune.results.page.words import arm, dense_net, filters, number
 from rs_prune.results.paper import parsed
 from rs_prune.results.stats import dense, rows
 
@@ -18,6 +18,7 @@ COST = ("keep", "macs", "dense_macs", "params", "dense_params", "latency_ms")
 MEAN = (*COST, "seeds", *(f"accuracy{end}" for end in ("", "_low", "_high")), "drop", "raw_accuracy", "val_accuracy")
 RUN = (*COST, "seed", "accuracy", "dense_accuracy", "raw_accuracy", "val_accuracy")
 SYMBOLS = {**MARKERS, DENSE_MARKER: "star"}
+STEP = 1.3  # pixels of a dash that is one line's width long
 
 
 class Curves:
@@ -69,16 +70,17 @@ class Curves:
         arms: dict[str, dict[str, Any]] = {}
         for row in sorted(mine(self._summary), key=lambda row: tuple(arm(row).values())):
             key = repr(arm(row))
-            arms.setdefault(key, _line(arm(row), self._looks.arm(row)) | {"means": [], "runs": []})
+            arms.setdefault(key, _line(arm(row), self._looks.arm(row), arm(row)) | {"means": [], "runs": []})
             arms[key]["means"].append({name: number(row[name]) for name in MEAN})
         for row in mine(self._runs):
             point = {name: number(row[name]) for name in RUN} | {"digest": row["digest"]}
             arms[repr(arm(row))]["runs"].append(point)
-        nets = [
-            _line({name: row[name] for name in ("dataset", "net", "attention")}, self._looks.dense(row))
-            | {"means": [{name: number(row.get(name)) for name in MEAN}]}
-            for row in mine(self._dense)
-        ]
+        nets = []
+        for row in mine(self._dense):
+            look = self._looks.dense(row)
+            same = {"attention": row["attention"], "label": look["label"]}
+            means = [{name: number(row.get(name)) for name in MEAN}]
+            nets.append(_line(dense_net(row), look, same) | {"means": means})
         return {
             "dataset": dataset,
             "net": net,
@@ -88,14 +90,20 @@ class Curves:
         }
 
 
-def _line(words: dict[str, str], look: dict[str, Any]) -> dict[str, Any]:
-    """What the page needs of a look: dashes in pixels, the marker by its name in plotly and as an outline."""
-    style, width = look["linestyle"], look["linewidth"]
-    dash = "solid" if style == "-" else ",".join(f"{step * width:g}px" for step in style[1])
+def _line(words: dict[str, str], look: dict[str, Any], key: dict[str, str]) -> dict[str, Any]:
+    """What the page needs of a look: dashes in pixels, the marker by its name in plotly and as an outline.
+
+    Args:
+        words: By which filters find the line.
+        look: What `Looks` gives.
+        key: What is the same in every panel that has this line, and besides data set and net in no other line.
+    """
+    style = look["linestyle"]
+    dash = "solid" if style == "-" else ",".join(f"{step * STEP:g}px" for step in style[1])
     return {
         "words": words,
         "label": look["label"],
-        "key": f"{words['attention']}: {look['label']}",
+        "key": repr([value for name, value in key.items() if name not in ("dataset", "net")]),
         "color": look["color"],
         "dash": dash,
         "symbol": SYMBOLS[look["marker"]],

@@ -5,6 +5,7 @@ const checked = (id) => document.getElementById(id)?.checked ?? false;
 const coarse = matchMedia("(pointer: coarse)").matches;
 const BANDS = 4; // with more arms in a panel bands would hide each other: bars alone
 const GREY = "#606060";
+const FAN = 4; // pixels over which the arms of a panel are fanned out
 
 // ------------------------------------------------------------------------------------ filters
 
@@ -69,17 +70,25 @@ function drawn(points, axis) {
   return there.sort((one, other) => place(one, axis) - place(other, axis));
 }
 
+// Both ends of the drawn interval in percent: no accuracy is below 0 or above 100 %.
+function interval(point) {
+  if (point.accuracy_high == null) return null;
+  return [100 * Math.max(0, point.accuracy_low), 100 * Math.min(1, point.accuracy_high)];
+}
+
 function mean(line, axis) {
   const points = drawn(line.means, axis);
-  const half = points.map((point) => (point.accuracy_high == null ? 0 : 100 * (point.accuracy_high - point.accuracy)));
-  const bars = checked("intervals") && half.some((value) => value > 0);
+  const ends = points.map((point) => interval(point) ?? [100 * point.accuracy, 100 * point.accuracy]);
+  const above = points.map((point, i) => ends[i][1] - 100 * point.accuracy);
+  const below = points.map((point, i) => 100 * point.accuracy - ends[i][0]);
+  const bars = checked("intervals") && [...above, ...below].some((length) => length > 0);
   return {
     ...hoverer, type: "scatter", mode: "lines+markers", name: line.label, meta: line.key,
     x: points.map((point) => place(point, axis)), y: points.map((point) => 100 * point.accuracy),
     text: points.map((point) => hover(line, point)),
     line: { color: line.color, dash: line.dash, width: 1.8 },
     marker: { symbol: line.symbol + (line.open ? "-open" : ""), size: line.dense ? 13 : 9, color: line.color, line: { color: line.color, width: 1.5 } },
-    error_y: bars ? { type: "data", array: half, color: line.color, thickness: 1, width: 3 } : undefined,
+    error_y: bars ? { type: "data", symmetric: false, array: above, arrayminus: below, color: line.color, thickness: 1, width: 3 } : undefined,
   };
 }
 
@@ -89,7 +98,7 @@ function band(line, axis) {
   return {
     type: "scatter", mode: "lines", name: `${line.label}, interval`, meta: line.key, hoverinfo: "skip", fill: "toself",
     x: [...points, ...back].map((point) => place(point, axis)),
-    y: [...points.map((point) => 100 * point.accuracy_high), ...back.map((point) => 100 * point.accuracy_low)],
+    y: [...points.map((point) => interval(point)[1]), ...back.map((point) => interval(point)[0])],
     line: { width: 0, color: line.color }, fillcolor: `${line.color}24`,
   };
 }
@@ -117,26 +126,52 @@ function printed(panel, axis) {
   };
 }
 
-function layout(panel, nets, axis, width) {
+// Limits of the y axis: all points, and of the intervals as much again; those of few seeds are wider than all else.
+function frame(traces, nets) {
+  const full = nets.flatMap((net) => net.means).map((net) => 100 * net.accuracy);
+  const points = [...traces.filter((trace) => !trace.fill).flatMap((trace) => trace.y), ...full];
+  if (!points.length) return undefined;
+  const ends = traces.flatMap(({ y, error_y: bar }) => (bar ? y.flatMap((mean, i) => [mean - bar.arrayminus[i], mean + bar.array[i]]) : y));
+  const [low, high] = [Math.min(...points), Math.max(...points)];
+  const span = Math.max(high - low, 1);
+  const [least, most] = [Math.min(low, ...ends), Math.max(high, ...ends)];
+  const air = 0.05 * Math.max(most - least, 1);
+  return [Math.max(least - air, low - span, 0), Math.min(most + air, high + span, 100.5)];
+}
+
+// The lowest and the highest cost.
+function extent(traces) {
+  const costs = traces.flatMap((trace) => trace.x).filter((x) => x > 0);
+  return [Math.min(...costs), Math.max(...costs)];
+}
+
+// A logarithmic axis has its ticks at 1, 2, 5, 10, 20, ..., each written out; plotly would write 20 as 2.
+function scale(traces) {
+  if (!checked("log")) return { type: "linear", rangemode: "tozero" };
+  const [low, high] = extent(traces);
+  return { type: "log", tickformat: "~g", dtick: high >= 5 * low ? "D2" : undefined };
+}
+
+function layout(traces, nets, axis, width) {
   const title = width < 480 ? data.axes[axis].title.replace(" (", "<br>(") : data.axes[axis].title;
-  const line = (net) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: 100 * net.accuracy, y1: 100 * net.accuracy, layer: "below", line: { color: GREY, width: 0.8, dash: "dash" } });
+  const line = (net, accuracy) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: accuracy, y1: accuracy, layer: "below", line: { color: GREY, width: 0.8, dash: net.dash } });
   const axes = { zeroline: false, ticks: "outside", tickcolor: GREY, linecolor: GREY, showline: true, automargin: true };
   return {
     margin: { l: 50, r: 14, t: 26, b: 46 }, showlegend: false, hovermode: "closest", dragmode: coarse ? false : "zoom",
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: "system-ui, sans-serif", size: 12 },
-    xaxis: { ...axes, title: { text: title }, type: checked("log") ? "log" : "linear", rangemode: checked("log") ? "normal" : "tozero" },
-    yaxis: { ...axes, title: { text: "test accuracy (%)" } },
-    shapes: nets.flatMap((net) => net.means).filter((net) => net.accuracy != null).map(line),
+    modebar: { bgcolor: "rgba(0,0,0,0)" },
+    xaxis: { ...axes, title: { text: title }, ...scale(traces) },
+    yaxis: { ...axes, title: { text: "test accuracy (%)" }, range: frame(traces, nets) },
+    shapes: nets.flatMap((net) => net.means.map((point) => line(net, 100 * point.accuracy))),
   };
 }
 
 const config = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]], displayModeBar: coarse ? false : "hover" };
 
-// Moves the lines of arms aside by a few pixels each, so that bars at one cost stand side by side.
+// Moves the lines of arms aside within a marker's width, so that bars at one cost can be told apart.
 function fan(traces, arms, width) {
-  const costs = traces.flatMap((trace) => trace.x).filter((x) => x > 0);
-  const [low, high] = [Math.min(...costs), Math.max(...costs)];
-  const step = Math.min(8, width / 20 / arms.length) / width;
+  const [low, high] = extent(traces);
+  const step = FAN / width / Math.max(arms.length - 1, 1);
   arms.forEach((arm, number) => {
     const share = (number - (arms.length - 1) / 2) * step;
     const move = checked("log") ? (x) => x * (high / low) ** share : (x) => x + high * share;
@@ -164,7 +199,7 @@ function draw() {
     ];
     const plot = figure.querySelector(".plot");
     if (checked("fan") && traces.some((trace) => trace.error_y)) fan(traces, arms, plot.clientWidth);
-    Plotly.react(plot, traces, layout(panel, nets, axis, plot.clientWidth), config);
+    Plotly.react(plot, traces, layout(traces, nets, axis, plot.clientWidth), config);
   }
   for (const item of find("[data-key]")) item.hidden = !shown.has(item.dataset.key);
   for (const column of find("#legend > div")) column.hidden = !column.querySelector("li:not([hidden])");

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from rs_prune.results.page.words import arm, named, number, word
-from rs_prune.results.paper import COLUMNS as PAPER
+from rs_prune.results.page.words import arm, dense_net, named, number, word
 from rs_prune.results.show import NAMED, NAMES, cells
 from rs_prune.results.stats import rows
 
@@ -71,9 +71,9 @@ def summary_table(summary: pd.DataFrame, runs: pd.DataFrame) -> Table:
     """Means over seeds, as in `table.md`, dense nets among them."""
     text, best = cells(summary, runs)
     shown = text[[name for name in text if str(name) not in _constant(summary)]]
-    words = text[[name for name in text if name in NAMED]].to_dict("records")
+    words = rows(text[[name for name in text if name in NAMED]])
     found = [
-        Row(cells=list(row), words={str(name): value for name, value in mine.items()}, best=mark)
+        Row(cells=list(row), words=_words(mine), best=mark)
         for row, mine, mark in zip(shown.to_numpy().tolist(), words, best, strict=True)
     ]
     return Table(name="summary", title="Means over seeds", columns=_columns(list(shown)), rows=found)
@@ -85,20 +85,24 @@ def runs_table(summary: pd.DataFrame, runs: pd.DataFrame) -> Table:
     there = [name for name in values if bool(runs[name].notna().any())]
     columns = [name for name in named(summary) if name not in _constant(summary)]
     columns += ["keep", "seed", *there, "digest"]
-    found = [Row(cells=[_cell(name, row[name]) for name in columns], words=arm(row)) for row in rows(_words(runs))]
+    found = [Row(cells=[_cell(name, row[name]) for name in columns], words=arm(row)) for row in rows(_with_seeds(runs))]
     return Table(name="runs", title="Single runs", columns=_columns(columns), rows=found)
 
 
-def paper_table(paper: pd.DataFrame) -> Table:
-    """The printed numbers, letter by letter."""
+def paper_table(paper: pd.DataFrame, summary: pd.DataFrame) -> Table:
+    """The printed numbers, letter by letter; those of what was not run, too."""
     printed = {name: f"{name}_printed" for name in ("params", "macs", "accuracy")}
     columns = [printed.get(str(name), str(name)) for name in paper]
     found = [
         Row(cells=[str(row[name]) for name in paper], words={name: str(row[name]) for name in ("dataset", "net")})
         for row in paper.to_dict("records")
     ]
-    texts = [name for name in PAPER if name not in printed]
+    texts = [name for name in columns if name not in (*printed.values(), "keep")]
     note = "As printed; a number that is not printed is left empty. No run of this project."
+    run = set(zip(summary["dataset"], summary["net"], strict=True))
+    others = sum((row.words["dataset"], row.words["net"]) not in run for row in found)
+    if others:
+        note += f" Rows of data sets or nets that were not run, which no plot shows: {others} of {len(found)}."
     return Table(name="paper", title="The paper's numbers", columns=_columns(columns, texts), rows=found, note=note)
 
 
@@ -107,7 +111,11 @@ def _constant(summary: pd.DataFrame) -> list[str]:
     return [name for name in ("dataset", "net") if summary[name].nunique() == 1]
 
 
-def _words(runs: pd.DataFrame) -> pd.DataFrame:
+def _words(row: Mapping[str, str]) -> dict[str, str]:
+    return dense_net(row) if row["criterion"] == "dense" else dict(row)
+
+
+def _with_seeds(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(seed=runs["seed"].astype(object).where(runs["seed"].notna(), ""))
 
 

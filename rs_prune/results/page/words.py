@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from rs_prune.results.stats import ARM, rows, varying
+from rs_prune.results.stats import ARM, DENSE, rows, varying
 
 
 def word(value: Any) -> str:
@@ -19,6 +19,11 @@ def word(value: Any) -> str:
 def arm(row: Mapping[str, Any]) -> dict[str, str]:
     """The choices that make one line of a curve, empty where unknown."""
     return {name: word(row[name]) for name in ARM}
+
+
+def dense_net(row: Mapping[str, Any]) -> dict[str, str]:
+    """The choices that decide a dense net. A variant that is not known is of several arms: no filter is to find it."""
+    return {name: word(row[name]) for name in DENSE if row.get(name, "") != ""}
 
 
 def named(summary: pd.DataFrame) -> list[str]:
