@@ -70,21 +70,21 @@ def dense(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     """The dense nets of known accuracy, one row each, with the columns that `summarise` gives.
 
     What concerns the pruning leaves the dense net as it is: of arms whose dense nets are the same, or some of another
-    arm's seeds, one row speaks.
+    arm's seeds, one row speaks. Dense nets of one seed that are not the same, whatever it is that tells them apart,
+    are never averaged.
     """
     found: list[dict[str, Any]] = []
-    for key, group in runs.groupby(list(DENSE), dropna=False, sort=False):
-        seeds = group.groupby("seed", dropna=False).mean(numeric_only=True)
-        row: dict[str, Any] = dict(zip(DENSE, key, strict=True)) | {"keep": 1.0}
-        accuracy = seeds["dense_accuracy"].round(12)  # means of equal numbers are not
-        row["seeds"] = int(accuracy.notna().sum())
-        row |= _interval("accuracy", accuracy, confidence)
-        for name in ("val_accuracy", "params", "macs", "latency_ms"):
-            row[name] = seeds[f"dense_{name}"].mean()
-        row |= {"dense_macs": row["macs"], "dense_params": row["params"]}
-        if row["seeds"]:
+    for key, group in runs.dropna(subset=["dense_accuracy"]).groupby(list(DENSE), dropna=False, sort=False):
+        for mine in _starts(group):
+            seeds = mine.groupby("seed").first()
+            row: dict[str, Any] = dict(zip(DENSE, key, strict=True)) | {"keep": 1.0, "seeds": len(seeds)}
+            row |= _interval("accuracy", seeds["dense_accuracy"], confidence)
+            for name in ("val_accuracy", "params", "macs"):
+                row[name] = seeds[f"dense_{name}"].mean()
+            row |= {"dense_macs": row["macs"], "dense_params": row["params"]}
+            row["latency_ms"] = mine["dense_latency_ms"].median()
             where = [(name, row[name]) for name in DENSE if name != "variant"]
-            found.append(row | {"known": {(*where, seed, value) for seed, value in accuracy.items()}})
+            found.append(row | {"known": {(*where, *net) for net in seeds["dense_accuracy"].items()}})
     kept: list[dict[str, Any]] = []
     for row in sorted(found, key=lambda row: -row["seeds"]):
         same = next((other for other in kept if row["known"] <= other["known"]), None)
@@ -129,6 +129,21 @@ _SUMMARY = (
     "max_mask_error",
     "max_mean_gate_error",
 )
+
+
+def _starts(runs: pd.DataFrame) -> list[pd.DataFrame]:
+    """The runs, arm by arm put together with those whose dense nets do not contradict theirs."""
+    found: list[tuple[dict[int, float], list[pd.DataFrame]]] = []
+    for _, arm in runs.groupby(list(IDENTITY), dropna=False, sort=False):
+        own = dict(zip(arm["seed"], arm["dense_accuracy"], strict=True))
+        for known, arms in found:
+            if all(known.get(seed, accuracy) == accuracy for seed, accuracy in own.items()):
+                known |= own
+                arms.append(arm)
+                break
+        else:
+            found.append((own, [arm]))
+    return [pd.concat(arms) for _, arms in found]
 
 
 def _interval(name: str, values: pd.Series[float], confidence: float) -> dict[str, float]:

@@ -74,6 +74,54 @@ def test_options_outside_of_the_choices_are_not_averaged() -> None:
     assert list(lone["seeds"]) == [1, 1]
 
 
+@pytest.mark.parametrize("words", [({"criterion": "l1"}, {"criterion": "cap"}), ({"keep": 0.5}, {"keep": 0.25})])
+def test_options_tell_arms_of_other_choices_apart(words: tuple[dict[str, Any], ...]) -> None:
+    rates = (0.1, 0.001)
+    table = runs(
+        [record(s, **w, config={"optimizer": {"lr": lr}}) for s in (0, 1) for w, lr in zip(words, rates, strict=True)]
+    )
+    assert set(table["variant"]) == {"optimizer.lr=0.1", "optimizer.lr=0.001"}
+    assert varying(summarise(table)) == ["variant"]
+
+
+@pytest.mark.parametrize(
+    ("words", "configs"),
+    [
+        (("criterion", "taylor", "hrank"), ({"criterion": {"images": 512}}, {"criterion": {"images": 64}})),
+        (("attention", "none", "se"), ({"attach": {"shortcuts": False}}, {"attach": {"shortcuts": True}})),
+        (("selection", "val", "last"), ({"split": {"val": 0.1}}, {"split": {"val": 0}})),
+        (("keep", 0.5, 0.25), ({"budget": {"keep": 0.5, "count": 2}}, {"budget": {"keep": 0.25, "count": 1}})),
+        (
+            ("keep", 0.5, 0.25),
+            tuple({"budget": {"keep": keep}, "attention": {"keep": keep}, "cache_gb": keep} for keep in (0.5, 0.25)),
+        ),
+        (("net", "n", "m"), ({"model": {"kwargs": {}}}, {"model": {"kwargs": {"layers": [2, 2]}}})),
+    ],
+)
+def test_options_that_follow_a_choice_are_not_named(words: tuple[str, Any, Any], configs: tuple[Any, Any]) -> None:
+    name, *values = words
+    table = runs([record(0, **{name: value}, config=c) for value, c in zip(values, configs, strict=True)])
+    assert set(table["variant"]) == {""}
+
+
+def test_only_the_choice_whose_options_differ_names_them() -> None:
+    images = (("taylor", 512), ("taylor", 64), ("hrank", 64))
+    table = runs([record(0, criterion=c, config={"criterion": {"images": n}}) for c, n in images])
+    assert sorted(table["variant"]) == ["", "criterion.images=512", "criterion.images=64"]
+
+
+def test_options_are_words_of_the_command_line() -> None:
+    def config(steps: list[float] | None, kind: str, **kwargs: Any) -> dict[str, Any]:
+        optimizer = {"_target_": f"torch.optim.{kind}", "lr": 0.1 if kind == "SGD" else 0.001}
+        return {"lr_steps": steps, "optimizer": optimizer, "model": {"kwargs": kwargs}, "trainer": {"precision": kind}}
+
+    table = runs([record(0, config=config(None, "SGD")), record(1, config=config([0.5, 0.75], "AdamW", layers=[2, 2]))])
+    assert set(table["variant"]) == {
+        "lr_steps=null model.kwargs={} optimizer=sgd trainer.precision=SGD",
+        "lr_steps=[0.5,0.75] model.kwargs={layers:[2,2]} optimizer=adamw trainer.precision=AdamW",
+    }
+
+
 def test_another_loss_is_another_row() -> None:
     losses = [f"rs_prune.loss.{name}" for name in ("focal.Focal", "cross_entropy.CrossEntropy")]
     table = summarise(runs([record(s, config={"loss": {"_target_": name}}) for s in (0, 1) for name in losses]))
@@ -116,6 +164,15 @@ def test_some_of_an_arms_seeds_are_no_dense_net_of_their_own() -> None:
     other = few.assign(variant="mask=c", dense_accuracy=0.5)
     table = dense(pd.concat([few, many, other], ignore_index=True)).set_index("seeds")
     assert table["variant"].to_dict() == {3: "", 1: "mask=c"}
+
+
+def test_dense_nets_that_are_not_the_same_are_never_averaged() -> None:
+    good = runs([record(s) for s in (0, 1)])
+    bad = runs([record(s, criterion="cap") for s in (0, 1, 2)]).assign(dense_accuracy=0.5)
+    more = runs([record(2, keep=0.25)])
+    table = dense(pd.concat([bad, good, more], ignore_index=True))
+    assert sorted(table["accuracy"]) == [0.5, pytest.approx(0.96)]
+    assert list(table["seeds"]) == [3, 3]
 
 
 def test_selection_on_test_data_is_always_named() -> None:
