@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from rs_prune.errors import RsPruneError
+from rs_prune.results.limits import check
 
 ESSENTIAL = ("dataset", "net", "attention", "criterion", "keep", "seed")
 WORDS = ("dataset", "net", "attention", "criterion", "granularity", "schedule", "scope", "budget")
@@ -81,25 +84,27 @@ def skipped(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, A
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The rows of a committed `runs.csv`, as `runs` gave them; columns that it lacks are empty."""
+    """The rows of a committed `runs.csv`, as `runs` gave them; columns that it lacks are empty.
+
+    Raises:
+        RsPruneError: Naming file, line and column, where it is cut or holds what no run can have given.
+    """
     try:
+        written = path.read_text(encoding="utf-8-sig")
+        lines = check(path, written, ESSENTIAL, (*COUNTS, "keep", *VALUES))
         table = pd.read_csv(
-            path,
+            io.StringIO(written),
             dtype=dict.fromkeys(TEXT, str),
             keep_default_na=False,
             na_values=[""],
             float_precision="round_trip",
         )
-    except (OSError, ValueError) as error:
+        further = [name for name in table if name not in COLUMNS]
+        table = table.reindex(columns=[*COLUMNS, *further])
+        _refuse_twice(path, table, lines)
+        return _typed(table)
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         raise RsPruneError(f"{path}: cannot be read as runs.csv ({_line(error)})") from None
-    missing = [name for name in ESSENTIAL if name not in table or bool(table[name].isna().any())]
-    if missing:
-        raise RsPruneError(f"{path}: no value for {', '.join(missing)}; is this a runs.csv?")
-    further = [name for name in table if name not in COLUMNS]
-    try:
-        return _typed(table.reindex(columns=[*COLUMNS, *further]))
-    except (ValueError, TypeError) as error:
-        raise RsPruneError(f"{path}: {_line(error)}") from None
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -109,6 +114,17 @@ def read_record(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RsPruneError(f"{path}: not a readable record ({_line(error)}); remove it and rerun") from None
     return dict(_check(record, str(path)))
+
+
+def _refuse_twice(path: Path, table: pd.DataFrame, lines: Sequence[int]) -> None:
+    known: dict[tuple[str, ...], int] = {}
+    choices = table[[*IDENTITY, "seed"]].astype(str).itertuples(index=False, name=None)
+    for line, words in zip(lines, choices, strict=True):
+        if known.setdefault(words, line) != line:
+            raise RsPruneError(
+                f"{path}: lines {known[words]} and {line} agree in every choice and in the seed, so that they are one "
+                "run; remove that which is out of date, or say in the column variant how they differ"
+            )
 
 
 def _check(record: Any, where: str) -> Mapping[str, Any]:
