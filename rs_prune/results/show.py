@@ -58,7 +58,7 @@ def cells(summary: pd.DataFrame, runs: pd.DataFrame) -> tuple[pd.DataFrame, list
 def caption(summary: pd.DataFrame) -> list[str]:
     """What a reader of the table must know, one sentence each."""
     said = [
-        "Accuracy on the test set: mean ± half of the 95 % t-interval over seeds, from two seeds on.",
+        "Accuracy on the test set: mean ± half of the 95 % t-interval over seeds, from two seeds on that differ.",
         "Bold: the best mean accuracy on validation data among the arms of one data set, net and budget.",
         f"{SIGNIFICANT}: and on test data above each of the others (paired t-tests over seeds, Holm over the table, "
         "p < 0.05); bold without it: not significant, or not testable because an arm has one seed.",

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from rs_prune.errors import RsPruneError
 from rs_prune.results.paired import best_p
 from rs_prune.results.records import IDENTITY
+from rs_prune.results.significance import paired_t
 
 OPTIONAL = tuple(name for name in IDENTITY if name not in ("dataset", "net", "attention", "criterion", "keep"))
 """What else can tell two arms apart; named only where it does."""
@@ -22,16 +21,13 @@ ARM = tuple(name for name in IDENTITY if name != "keep")
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean and Student-t interval of the values that are there; the interval is nan below two values."""
-    there = np.asarray([value for value in values if not np.isnan(value)], dtype=float)
-    if len(there) == 0:
-        return float("nan"), float("nan"), float("nan")
-    mean = float(there.mean())
-    if len(there) == 1:
-        return mean, float("nan"), float("nan")
-    error = there.std(ddof=1) / np.sqrt(len(there))
-    half = float(stats.t.ppf((1 + confidence) / 2, len(there) - 1) * error)
-    return mean, mean - half, mean + half
+    """Mean and Student-t interval of the values that are there.
+
+    Where `paired_t` gives no interval there is none here: below two values, and of equal values other than 0, which
+    are a coincidence of counts and no proof that seeds make no difference.
+    """
+    found = paired_t(list(values), confidence)
+    return found.mean, found.low, found.high
 
 
 def summarise(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pytest
 
 from rs_prune.errors import RsPruneError
 from rs_prune.results.records import runs
+from rs_prune.results.show import cells
 from rs_prune.results.stats import dense, mean_interval, summarise, varying
 
 
@@ -43,7 +44,21 @@ def test_interval_of_one_and_of_none() -> None:
     assert math.isnan(low)
     assert math.isnan(high)
     assert all(math.isnan(value) for value in mean_interval([math.nan]))
-    assert mean_interval([0.5, 0.5]) == (0.5, 0.5, 0.5)
+
+
+def test_equal_values_have_no_interval_but_differences_that_are_nothing_do() -> None:
+    mean, low, high = mean_interval([0.1 + 0.2, 0.3, 0.3])
+    assert mean == pytest.approx(0.3)
+    assert math.isnan(low)
+    assert math.isnan(high)
+    assert mean_interval([0.0, 0.0]) == (0.0, 0.0, 0.0)  # drop of a net that was not cut
+
+
+def test_equal_seeds_are_printed_without_an_interval() -> None:
+    table = runs([record(s, test=0.9) for s in (0, 1)]).assign(dense_accuracy=0.95, macs=1.0, dense_macs=2.0)
+    text, _ = cells(summarise(table), table)
+    assert list(text["accuracy"]) == ["95.00", "90.00"]
+    assert list(text["drop"]) == ["", "5.00"]
 
 
 def test_only_seeds_are_averaged() -> None:
