@@ -64,6 +64,8 @@ def caption(summary: pd.DataFrame) -> list[str]:
         "p < 0.05); bold without it: not significant, or not testable because an arm has one seed.",
         "MACs: multiply-adds of one image (1 MAC = 2 FLOPs). Drop: dense minus pruned, of the same seed.",
     ]
+    if summary["latency_ms"].notna().any():
+        said.append("Latency: median over the runs.")
     if summary["selection"].astype(str).str.startswith("test").any():
         said.append("Where epochs are chosen on test data there is nothing to choose an arm on: no bold.")
     same = [name for name in OPTIONAL if name not in varying(summary)]

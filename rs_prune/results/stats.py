@@ -18,6 +18,7 @@ DENSE = ("dataset", "net", "attention", "epochs", "selection", "variant")
 """What decides the dense net that an arm starts from, besides the seed."""
 ARM = tuple(name for name in IDENTITY if name != "keep")
 """The columns that make one line of a figure."""
+LATENCIES = ("dense_latency_ms", "latency_ms")
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float, float]:
@@ -35,7 +36,8 @@ def summarise(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
 
     `accuracy` and `drop` (dense minus pruned of the same seed) come with `_low` and `_high`. `best`
     marks the highest mean *validation* accuracy among the arms that share data set, net and budget; `best_p` is the
-    adjusted p of its being above every one of them on test data.
+    adjusted p of its being above every one of them on test data. Latencies are medians, as a machine that is busy for
+    a moment gives wild ones.
     """
     twice = runs[runs.duplicated([*IDENTITY, "seed"], keep=False)]
     if len(twice):
@@ -52,7 +54,7 @@ def summarise(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
         row |= _interval("dense_accuracy", group["dense_accuracy"], confidence)
         row |= _interval("drop", group["dense_accuracy"] - group["accuracy"], confidence)
         for name in _MEANS:
-            row[name] = mean_interval(group[name])[0]
+            row[name] = group[name].median() if name in LATENCIES else mean_interval(group[name])[0]
         for name in ("mask_error", "mean_gate_error"):
             row[f"max_{name}"] = group[name].max()
         found.append(row)
@@ -114,8 +116,7 @@ _MEANS = (
     "params",
     "dense_macs",
     "macs",
-    "dense_latency_ms",
-    "latency_ms",
+    *LATENCIES,
     "wall_s",
 )
 _SUMMARY = (

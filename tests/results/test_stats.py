@@ -10,7 +10,7 @@ import pytest
 
 from rs_prune.errors import RsPruneError
 from rs_prune.results.records import runs
-from rs_prune.results.show import cells
+from rs_prune.results.show import caption, cells
 from rs_prune.results.stats import dense, mean_interval, summarise, varying
 
 
@@ -59,6 +59,17 @@ def test_equal_seeds_are_printed_without_an_interval() -> None:
     text, _ = cells(summarise(table), table)
     assert list(text["accuracy"]) == ["95.00", "90.00"]
     assert list(text["drop"]) == ["", "5.00"]
+
+
+def test_latencies_are_medians_over_runs() -> None:
+    table = runs([record(s, keep=keep) for keep in (0.25, 0.5) for s in (0, 1, 2)])  # in this order
+    table = table.assign(latency_ms=[0.5, 0.7, 60.0] * 2, dense_latency_ms=[1.3, 1.4, 136.0, 1.0, 1.2, 1.1])
+    summary = summarise(table)
+    assert list(summary["latency_ms"]) == [0.7, 0.7]
+    assert list(summary["dense_latency_ms"]) == [1.1, 1.4]
+    assert dense(table)["latency_ms"].tolist() == [pytest.approx(1.25)]
+    assert "Latency: median over the runs." in caption(summary)
+    assert not [line for line in caption(summary.assign(latency_ms=math.nan)) if "Latency" in line]
 
 
 def test_only_seeds_are_averaged() -> None:
