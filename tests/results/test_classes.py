@@ -79,6 +79,16 @@ def test_a_committed_file_gives_the_same(out: Path, tmp_path: Path) -> None:
         assert (again / name).read_bytes() == (first / name).read_bytes(), name
 
 
+def test_a_copied_record_counts_once(out: Path, tmp_path: Path) -> None:
+    once = call(out)
+    (out / "records" / "copy.json").write_bytes((out / "records" / "2.json").read_bytes())
+    for words in ((), (f"runs={once / 'runs.csv'}",)):
+        again = call(out, *words, f"report={tmp_path / 'again'}")
+        assert (again / "per_class.md").read_bytes() == (once / "per_class.md").read_bytes()
+        path = once / "per_class.csv"
+        path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
+
+
 def test_missing_and_broken_files_are_named(out: Path, tmp_path: Path) -> None:
     runs = call(out) / "runs.csv"
     runs.with_name("per_class.csv").write_text("digest,class\na,b\n")
