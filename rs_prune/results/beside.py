@@ -10,6 +10,7 @@ import pandas as pd
 from rich.console import Console
 
 from rs_prune.errors import RsPruneError
+from rs_prune.results.documents import one_line
 from rs_prune.results.files import write
 from rs_prune.results.paper import nothing, parsed, read_paper
 from rs_prune.results.stats import OPTIONAL, dense, rows, summarise
@@ -117,7 +118,8 @@ def write_beside(table: pd.DataFrame, folder: Path) -> list[Path]:
     """`beside.csv` and `beside.md`."""
     text = _text(table)
     align = ["left" if name in ("arm", "words", "dataset", "net", "source") else "right" for name in table]
-    shown = text.rename(columns=COLUMNS).to_markdown(index=False, disable_numparse=True, colalign=align)
+    plain = text.map(lambda cell: cell.replace("|", "\\|"))
+    shown = plain.rename(columns=COLUMNS).to_markdown(index=False, disable_numparse=True, colalign=align)
     notes = "Ours: mean over seeds and half of its 95 % t-interval. An empty cell: not run here, or not printed there."
     return [
         write(folder / "beside.csv", table.to_csv(index=False).encode()),
@@ -148,4 +150,4 @@ def _text(table: pd.DataFrame) -> pd.DataFrame:
     for name, places in digits.items():
         text[name] = [cell if cell == "" else f"{cell:.{places}f}" for cell in text[name]]
     text["keep"] = [cell.rstrip("0").rstrip(".") if cell else cell for cell in text["keep"]]
-    return text
+    return text.map(lambda cell: one_line(str(cell)))

@@ -20,7 +20,10 @@ ARM = [name for name in IDENTITY if name != "keep"]
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row per finished record and class; no dense accuracy where gates were closed while the net trained."""
+    """One row per finished record and class; no dense accuracy where gates were closed while the net trained.
+
+    A record held twice counts once.
+    """
     rows = [
         (
             record["digest"],
@@ -32,7 +35,11 @@ def table(found: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         if record["status"] == "finished" and record.get("per_class")
         for name, accuracy in record["per_class"].get("final", {}).items()
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"dense_accuracy": float, "accuracy": float})
+    return _once(pd.DataFrame(rows, columns=list(COLUMNS)).astype({"dense_accuracy": float, "accuracy": float}))
+
+
+def _once(classes: pd.DataFrame) -> pd.DataFrame:
+    return classes.drop_duplicates(["digest", "class"], ignore_index=True)
 
 
 def read(out: str, runs: str | None) -> pd.DataFrame:
@@ -55,7 +62,7 @@ def read(out: str, runs: str | None) -> pd.DataFrame:
         raise RsPruneError(f"{path}: cannot be read ({reason}); table=per_class out=<out> writes it") from None
     if list(found) != list(COLUMNS) or not found["digest"].any():
         raise RsPruneError(f"{path}: its columns must be {', '.join(COLUMNS)}")
-    return found
+    return _once(found)
 
 
 def drops(runs: pd.DataFrame, classes: pd.DataFrame) -> pd.DataFrame:

@@ -28,6 +28,11 @@ def escape(text: str) -> str:
     return "".join(_SPECIAL.get(sign, sign) for sign in text)
 
 
+def one_line(text: str) -> str:
+    """`text` as a cell can hold it: a line break would end the row."""
+    return " ".join(text.splitlines())
+
+
 def documents(
     text: pd.DataFrame, data: pd.DataFrame, stem: Path, *, left: Sequence[str], caption: Sequence[str], label: str
 ) -> list[Path]:
@@ -41,6 +46,7 @@ def documents(
         caption: Sentences that stand below.
         label: For LaTeX.
     """
+    text = text.map(one_line)
     plain = text.map(lambda cell: cell.replace("|", "\\|"))
     align = ["left" if name in left else "right" for name in text]
     markdown = plain.to_markdown(index=False, disable_numparse=True, colalign=align)

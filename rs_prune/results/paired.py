@@ -52,7 +52,8 @@ def differences(
     """Every arm against its baseline at every budget, in fractions of accuracy.
 
     Where the words fit several arms of a budget, an arm's baseline is the one that agrees with it in all other words:
-    `criterion=l1` compares each criterion with L1 under the same attention, and so from the same dense net.
+    `criterion=l1` compares each criterion with L1 under the same attention, and so from the same dense net. Options of
+    a choice that is named (`loss.r` of `loss=cross_entropy`) need not agree.
 
     Args:
         runs: One row a run.
@@ -174,9 +175,7 @@ def matcher(arms: Iterable[Words], baseline: Baseline, key: str) -> Callable[[Wo
     def partner_of(words: Words) -> Words | None:
         if words in fitting:
             return words
-        near = (
-            fitting if len(fitting) <= 1 else [one for one in fitting if _rest(one, baseline) == _rest(words, baseline)]
-        )
+        near = fitting if len(fitting) <= 1 else _nearest(fitting, words, baseline)
         if len(near) == 1 or not fitting:
             return near[0] if near else None
         values = {name: sorted({text(one[place]) for one in fitting}) for place, name in enumerate(WORDS)}
@@ -232,12 +231,12 @@ def _beats(mine: Arm, rival: Arm) -> float:
     return 1.0 if result.mean <= 0 else result.p
 
 
-def _start(run: Row) -> tuple[float, ...]:
+def _start(run: Row) -> tuple[Any, ...]:
     """What tells the net that a run of some seed starts from: one that is trained, or one as it is drawn."""
     if run["dense_training_macs"] == 0:
-        return ()
-    known = (run["dense_accuracy"], run["dense_val_accuracy"])
-    return known[: 1 if np.isnan(known[1]) else 2]  # there is no validation part where the test part chose the epoch
+        return (run["attention"],)
+    known = (run["attention"], run["dense_accuracy"], run["dense_val_accuracy"])
+    return known[: 2 if np.isnan(known[2]) else 3]  # there is no validation part where the test part chose the epoch
 
 
 def _fits(words: Words, baseline: Baseline) -> bool:
@@ -246,8 +245,21 @@ def _fits(words: Words, baseline: Baseline) -> bool:
     return all({**options, **known}.get(name) == value for name, value in baseline.items())
 
 
-def _rest(words: Words, baseline: Baseline) -> Words:
-    return tuple(value for name, value in zip(WORDS, words, strict=True) if name not in baseline)
+def _nearest(fitting: Sequence[Words], words: Words, baseline: Baseline) -> list[Words]:
+    """Those that agree with an arm in all that the baseline does not name, or in all but options of what it names."""
+    alike: list[Words] = []
+    for signs in (("=",), ("=", ".")):
+        named = tuple(f"{name}{sign}" for name in baseline for sign in signs)
+        alike = [one for one in fitting if _rest(one, baseline, named) == _rest(words, baseline, named)]
+        if len(alike) == 1:
+            break
+    return alike
+
+
+def _rest(words: Words, baseline: Baseline, named: tuple[str, ...]) -> Words:
+    known = dict(zip(WORDS, words, strict=True))
+    known["variant"] = tuple(option for option in known["variant"].split() if not option.startswith(named))
+    return tuple(value for name, value in known.items() if name not in baseline)
 
 
 def _said(baseline: Baseline) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from rs_prune.errors import RsPruneError
+from rs_prune.results.limits import check
 
 ESSENTIAL = ("dataset", "net", "attention", "criterion", "keep", "seed")
 WORDS = ("dataset", "net", "attention", "criterion", "granularity", "schedule", "scope", "budget")
@@ -49,8 +52,10 @@ UNRECORDED = ("out", "cache", "logger", "workers", "threads", "quiet")
 """Keys of a run's config that say where and how it ran, not what it was; a record leaves them out."""
 METHOD = ("penalty._target_", "loss._target_", "dense_loss._target_")
 """Keys that belong to what an arm is called wherever runs differ in them."""
-ELSEWHERE = (*UNRECORDED, "latency", "trainer", "hydra")
-"""Keys that never tell two runs apart."""
+ELSEWHERE = (*UNRECORDED, "latency", "trainer", "hydra", "cache_gb")
+"""Keys that never tell two runs apart; of the trainer's, the precision does."""
+OWNERS = {"attach": "attention", "split": "selection"}
+"""Keys that are options of a choice under another name."""
 
 
 def load(folder: Path) -> list[dict[str, Any]]:
@@ -79,25 +84,27 @@ def skipped(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, A
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The rows of a committed `runs.csv`, as `runs` gave them; columns that it lacks are empty."""
+    """The rows of a committed `runs.csv`, as `runs` gave them; columns that it lacks are empty.
+
+    Raises:
+        RsPruneError: Naming file, line and column, where it is cut or holds what no run can have given.
+    """
     try:
+        written = path.read_text(encoding="utf-8-sig")
+        lines = check(path, written, ESSENTIAL, (*COUNTS, "keep", *VALUES))
         table = pd.read_csv(
-            path,
+            io.StringIO(written),
             dtype=dict.fromkeys(TEXT, str),
             keep_default_na=False,
             na_values=[""],
             float_precision="round_trip",
         )
-    except (OSError, ValueError) as error:
+        further = [name for name in table if name not in COLUMNS]
+        table = table.reindex(columns=[*COLUMNS, *further])
+        _refuse_twice(path, table, lines)
+        return _typed(table)
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         raise RsPruneError(f"{path}: cannot be read as runs.csv ({_line(error)})") from None
-    missing = [name for name in ESSENTIAL if name not in table or bool(table[name].isna().any())]
-    if missing:
-        raise RsPruneError(f"{path}: no value for {', '.join(missing)}; is this a runs.csv?")
-    further = [name for name in table if name not in COLUMNS]
-    try:
-        return _typed(table.reindex(columns=[*COLUMNS, *further]))
-    except (ValueError, TypeError) as error:
-        raise RsPruneError(f"{path}: {_line(error)}") from None
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -107,6 +114,17 @@ def read_record(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RsPruneError(f"{path}: not a readable record ({_line(error)}); remove it and rerun") from None
     return dict(_check(record, str(path)))
+
+
+def _refuse_twice(path: Path, table: pd.DataFrame, lines: Sequence[int]) -> None:
+    known: dict[tuple[str, ...], int] = {}
+    choices = table[[*IDENTITY, "seed"]].astype(str).itertuples(index=False, name=None)
+    for line, words in zip(lines, choices, strict=True):
+        if known.setdefault(words, line) != line:
+            raise RsPruneError(
+                f"{path}: lines {known[words]} and {line} agree in every choice and in the seed, so that they are one "
+                "run; remove that which is out of date, or say in the column variant how they differ"
+            )
 
 
 def _check(record: Any, where: str) -> Mapping[str, Any]:
@@ -176,33 +194,70 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _variants(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The options besides the choices that tell runs of equal choices apart: `optimizer.lr=0.1`.
+    """The options besides the choices that tell runs of a data set and net apart: `optimizer.lr=0.1`.
 
-    Without them runs that differ in more than their seed would be averaged as if they were seeds. A seed
-    of something else (`split.seed`) may follow the run's seed; it tells apart only runs of one seed. Penalty and losses
-    tell runs of other choices apart, too: dense nets that were trained with a penalty are not those without it.
+    Without them runs that differ in more than their choices would make one curve, be averaged as seeds, or seem to
+    start from one dense net. An option is compared among the runs that have the choice it belongs to. A seed of
+    something else (`split.seed`) may follow the run's seed, an option the share to keep (`attention.keep`). Penalty
+    and losses are told wherever any runs differ in them, of other data sets too.
     """
-    configs = [dict(flat(record.get("config") or {})) for record in records]
-    alike: dict[str, dict[tuple[str, Any], set[str]]] = defaultdict(lambda: defaultdict(set))
+    configs = [dict(_options(record.get("config") or {})) for record in records]
+    found: dict[tuple[str, Any, Any], set[tuple[str, bool]]] = defaultdict(set)
     for record, config in zip(records, configs, strict=True):
-        arm = json.dumps([_word(record["choices"], name) for name in CHOICES if name != "seed"], default=str)
+        choices = record["choices"]
         for key, value in config.items():
-            seed = record["choices"]["seed"] if key.rpartition(".")[2] == "seed" else None
-            alike[arm][key, seed].add(value)
+            among = (choices["dataset"], choices["net"], choices["seed"] if key.endswith(".seed") else None)
+            found[key, _owner(key, choices, config), among].add((value, value == config.get("budget.keep")))
     telling = {
-        key
-        for values in alike.values()
-        for (key, _), found in values.items()
-        if len(found) > 1 and key.partition(".")[0] not in ELSEWHERE
+        (key, owner)
+        for (key, owner, _), values in found.items()
+        if len({value for value, _ in values}) > 1 and not all(follows for _, follows in values)
     }
-    telling |= {key for key in METHOD if len({config.get(key) for config in configs}) > 1}
-    return [" ".join(_said(key, config[key]) for key in sorted(telling & set(config))) for config in configs]
+    method = {key for key in METHOD if len({config.get(key) for config in configs}) > 1}
+    return [
+        " ".join(
+            _said(key, value)
+            for key, value in sorted(config.items())
+            if key in method or (key, _owner(key, record["choices"], config)) in telling
+        )
+        for record, config in zip(records, configs, strict=True)
+    ]
+
+
+def _options(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(key, value as the command line has it) of all that can tell runs apart."""
+    for group, node in config.items():
+        named = (
+            {f"{group}.{name}": value for name, value in node.items()} if isinstance(node, Mapping) else {group: node}
+        )
+        for key, value in named.items():
+            if group not in ELSEWHERE or key == "trainer.precision":
+                yield key, value if isinstance(value, str) else _compact(value)
+
+
+def _compact(value: Any) -> str:
+    """`[0.5,0.75]`, `{a:1}`: without spaces, as words are split there, and quotes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).replace('"', "")
+
+
+def _owner(key: str, choices: Mapping[str, Any], config: Mapping[str, str]) -> Any:
+    """What a key is an option of; runs that differ in this do not differ in the key besides."""
+    group = key.partition(".")[0]
+    owner = OWNERS.get(group, group)
+    if owner == "budget":
+        return choices.get("budget"), choices["keep"]
+    if owner in CHOICES:
+        return choices.get(owner)
+    return None if key == f"{group}._target_" else config.get(f"{group}._target_")
 
 
 def _said(key: str, value: str) -> str:
     """`loss._target_=rs_prune.loss.focal.Focal` as the words of the command line: `loss=focal`."""
     group, dot, last = key.rpartition(".")
-    return f"{group}={value.split('.')[-2]}" if dot and last == "_target_" and "." in value else f"{key}={value}"
+    if not dot or last != "_target_" or "." not in value:
+        return f"{key}={value}"
+    module, name = value.split(".")[-2:]
+    return f"{group}={name.lower() if module == 'optim' else module}"
 
 
 def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

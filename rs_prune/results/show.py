@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from rs_prune.results.documents import one_line
 from rs_prune.results.paired import LEVEL
 from rs_prune.results.stats import OPTIONAL, dense, rows, summarise, varying
 
@@ -50,7 +51,7 @@ def cells(summary: pd.DataFrame, runs: pd.DataFrame) -> tuple[pd.DataFrame, list
     for (dataset, net), pruned in summary.groupby(["dataset", "net"], sort=False):
         found += rows(nets[(nets["dataset"] == dataset) & (nets["net"] == net)]) + rows(pruned)
     named = ["dataset", "net", "attention", "criterion", *varying(summary), "keep"]
-    text = pd.DataFrame([_texts(row, named) for row in found])
+    text = pd.DataFrame([_texts(row, named) for row in found]).map(one_line)
     empty = [name for name in ("recalibrated", "raw", "latency_ms") if not text[name].any()]
     return text.drop(columns=empty), [bool(row["best"]) for row in found]
 
@@ -58,18 +59,20 @@ def cells(summary: pd.DataFrame, runs: pd.DataFrame) -> tuple[pd.DataFrame, list
 def caption(summary: pd.DataFrame) -> list[str]:
     """What a reader of the table must know, one sentence each."""
     said = [
-        "Accuracy on the test set: mean ± half of the 95 % t-interval over seeds, from two seeds on.",
+        "Accuracy on the test set: mean ± half of the 95 % t-interval over seeds, from two seeds on that differ.",
         "Bold: the best mean accuracy on validation data among the arms of one data set, net and budget.",
         f"{SIGNIFICANT}: and on test data above each of the others (paired t-tests over seeds, Holm over the table, "
         "p < 0.05); bold without it: not significant, or not testable because an arm has one seed.",
         "MACs: multiply-adds of one image (1 MAC = 2 FLOPs). Drop: dense minus pruned, of the same seed.",
     ]
+    if summary["latency_ms"].notna().any():
+        said.append("Latency: median over the runs.")
     if summary["selection"].astype(str).str.startswith("test").any():
         said.append("Where epochs are chosen on test data there is nothing to choose an arm on: no bold.")
     same = [name for name in OPTIONAL if name not in varying(summary)]
     first = rows(summary)[0]
     common = [f"{name}={first[name]}" for name in same if first[name] != ""]
-    return [*said, f"Common to all: {', '.join(common)}."] if common else said
+    return [*said, one_line(f"Common to all: {', '.join(common)}.")] if common else said
 
 
 def print_table(console: Console, runs: pd.DataFrame) -> None:
@@ -108,7 +111,7 @@ def print_skipped(console: Console, cells: Sequence[tuple[str, dict[str, Any]]])
         mine = [choices for why, choices in cells if why == reason]
         console.print(f"skipped {len(mine)}: {reason}", markup=False, highlight=False, soft_wrap=True)
         words = dict.fromkeys(word for choices in mine for word in choices)
-        values = {word: sorted({str(choices.get(word)) for choices in mine}) for word in words}
+        values = {word: sorted({one_line(str(choices.get(word))) for choices in mine}) for word in words}
         told = [word for word in words if word in ("attention", "criterion") or len(values[word]) > 1]
         where = " ".join(f"{word}={','.join(values[word])}" for word in told)
         console.print(f"    {where}", markup=False, highlight=False, soft_wrap=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from rs_prune.errors import RsPruneError
 from rs_prune.results.paired import best_p
 from rs_prune.results.records import IDENTITY
+from rs_prune.results.significance import paired_t
 
 OPTIONAL = tuple(name for name in IDENTITY if name not in ("dataset", "net", "attention", "criterion", "keep"))
 """What else can tell two arms apart; named only where it does."""
@@ -19,19 +18,17 @@ DENSE = ("dataset", "net", "attention", "epochs", "selection", "variant")
 """What decides the dense net that an arm starts from, besides the seed."""
 ARM = tuple(name for name in IDENTITY if name != "keep")
 """The columns that make one line of a figure."""
+LATENCIES = ("dense_latency_ms", "latency_ms")
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean and Student-t interval of the values that are there; the interval is nan below two values."""
-    there = np.asarray([value for value in values if not np.isnan(value)], dtype=float)
-    if len(there) == 0:
-        return float("nan"), float("nan"), float("nan")
-    mean = float(there.mean())
-    if len(there) == 1:
-        return mean, float("nan"), float("nan")
-    error = there.std(ddof=1) / np.sqrt(len(there))
-    half = float(stats.t.ppf((1 + confidence) / 2, len(there) - 1) * error)
-    return mean, mean - half, mean + half
+    """Mean and Student-t interval of the values that are there.
+
+    Where `paired_t` gives no interval there is none here: below two values, and of equal values other than 0, which
+    are a coincidence of counts and no proof that seeds make no difference.
+    """
+    found = paired_t(list(values), confidence)
+    return found.mean, found.low, found.high
 
 
 def summarise(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
@@ -39,7 +36,8 @@ def summarise(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
 
     `accuracy` and `drop` (dense minus pruned of the same seed) come with `_low` and `_high`. `best`
     marks the highest mean *validation* accuracy among the arms that share data set, net and budget; `best_p` is the
-    adjusted p of its being above every one of them on test data.
+    adjusted p of its being above every one of them on test data. Latencies are medians, as a machine that is busy for
+    a moment gives wild ones.
     """
     twice = runs[runs.duplicated([*IDENTITY, "seed"], keep=False)]
     if len(twice):
@@ -56,7 +54,7 @@ def summarise(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
         row |= _interval("dense_accuracy", group["dense_accuracy"], confidence)
         row |= _interval("drop", group["dense_accuracy"] - group["accuracy"], confidence)
         for name in _MEANS:
-            row[name] = mean_interval(group[name])[0]
+            row[name] = group[name].median() if name in LATENCIES else mean_interval(group[name])[0]
         for name in ("mask_error", "mean_gate_error"):
             row[f"max_{name}"] = group[name].max()
         found.append(row)
@@ -70,21 +68,21 @@ def dense(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     """The dense nets of known accuracy, one row each, with the columns that `summarise` gives.
 
     What concerns the pruning leaves the dense net as it is: of arms whose dense nets are the same, or some of another
-    arm's seeds, one row speaks.
+    arm's seeds, one row speaks. Dense nets of one seed that are not the same, whatever it is that tells them apart,
+    are never averaged.
     """
     found: list[dict[str, Any]] = []
-    for key, group in runs.groupby(list(DENSE), dropna=False, sort=False):
-        seeds = group.groupby("seed", dropna=False).mean(numeric_only=True)
-        row: dict[str, Any] = dict(zip(DENSE, key, strict=True)) | {"keep": 1.0}
-        accuracy = seeds["dense_accuracy"].round(12)  # means of equal numbers are not
-        row["seeds"] = int(accuracy.notna().sum())
-        row |= _interval("accuracy", accuracy, confidence)
-        for name in ("val_accuracy", "params", "macs", "latency_ms"):
-            row[name] = seeds[f"dense_{name}"].mean()
-        row |= {"dense_macs": row["macs"], "dense_params": row["params"]}
-        if row["seeds"]:
+    for key, group in runs.dropna(subset=["dense_accuracy"]).groupby(list(DENSE), dropna=False, sort=False):
+        for mine in _starts(group):
+            seeds = mine.groupby("seed").first()
+            row: dict[str, Any] = dict(zip(DENSE, key, strict=True)) | {"keep": 1.0, "seeds": len(seeds)}
+            row |= _interval("accuracy", seeds["dense_accuracy"], confidence)
+            for name in ("val_accuracy", "params", "macs"):
+                row[name] = seeds[f"dense_{name}"].mean()
+            row |= {"dense_macs": row["macs"], "dense_params": row["params"]}
+            row["latency_ms"] = mine["dense_latency_ms"].median()
             where = [(name, row[name]) for name in DENSE if name != "variant"]
-            found.append(row | {"known": {(*where, seed, value) for seed, value in accuracy.items()}})
+            found.append(row | {"known": {(*where, *net) for net in seeds["dense_accuracy"].items()}})
     kept: list[dict[str, Any]] = []
     for row in sorted(found, key=lambda row: -row["seeds"]):
         same = next((other for other in kept if row["known"] <= other["known"]), None)
@@ -118,8 +116,7 @@ _MEANS = (
     "params",
     "dense_macs",
     "macs",
-    "dense_latency_ms",
-    "latency_ms",
+    *LATENCIES,
     "wall_s",
 )
 _SUMMARY = (
@@ -129,6 +126,21 @@ _SUMMARY = (
     "max_mask_error",
     "max_mean_gate_error",
 )
+
+
+def _starts(runs: pd.DataFrame) -> list[pd.DataFrame]:
+    """The runs, arm by arm put together with those whose dense nets do not contradict theirs."""
+    found: list[tuple[dict[int, float], list[pd.DataFrame]]] = []
+    for _, arm in runs.groupby(list(IDENTITY), dropna=False, sort=False):
+        own = dict(zip(arm["seed"], arm["dense_accuracy"], strict=True))
+        for known, arms in found:
+            if all(known.get(seed, accuracy) == accuracy for seed, accuracy in own.items()):
+                known |= own
+                arms.append(arm)
+                break
+        else:
+            found.append((own, [arm]))
+    return [pd.concat(arms) for _, arms in found]
 
 
 def _interval(name: str, values: pd.Series[float], confidence: float) -> dict[str, float]:

@@ -40,7 +40,8 @@ class PerClass:
             text[f"lost at {keep:g} (points)"] = [points(*known.get(keep, (float("nan"),))) for known in first["drops"]]
         said = [
             "Test accuracy of a class that the dense net of the same seed has and the pruned net has not: mean and, "
-            "from two seeds on, 95 % t-interval; by the share of MACs that is kept. Not adjusted for their number.",
+            "from two seeds on that differ, 95 % t-interval; by the share of MACs that is kept. Not adjusted for their "
+            "number.",
             "Each arm's classes in the order in which they lose their first point, on the way down from the dense net, "
             "interpolated between the measured shares in brackets. Arms without a dense net are left out.",
         ]

@@ -67,7 +67,7 @@ def test_the_class_that_is_hurt_first_is_on_top(out: Path) -> None:
     names = [(row[3], row[4]) for row in cells]
     assert names == [("l1", "river"), ("l1", "forest")]  # the closed net has no dense one
     half = stats.t.ppf(0.975, 1) * 0.5  # of 1 and 2 points
-    assert cells[0][5:] == ["46.4 (25 to 50)", "+0.50 [+0.50, +0.50]", "+4.00 [+4.00, +4.00]"]
+    assert cells[0][5:] == ["46.4 (25 to 50)", "+0.50", "+4.00"]
     assert cells[1][5:] == ["33.3 (25 to 50)", "+0.00 [+0.00, +0.00]", f"+1.50 [{1.5 - half:+.2f}, {1.5 + half:+.2f}]"]
     assert (folder / "per_class_d_n.png").stat().st_size > 5000
     svg = (folder / "per_class_d_n.svg").read_text()
@@ -79,6 +79,16 @@ def test_a_committed_file_gives_the_same(out: Path, tmp_path: Path) -> None:
     again = call(tmp_path / "nothing", f"runs={first / 'runs.csv'}", f"report={tmp_path / 'again'}")
     for name in ("per_class.md", "per_class.csv", "per_class_d_n.png"):
         assert (again / name).read_bytes() == (first / name).read_bytes(), name
+
+
+def test_a_copied_record_counts_once(out: Path, tmp_path: Path) -> None:
+    once = call(out)
+    (out / "records" / "copy.json").write_bytes((out / "records" / "2.json").read_bytes())
+    for words in ((), (f"runs={once / 'runs.csv'}",)):
+        again = call(out, *words, f"report={tmp_path / 'again'}")
+        assert (again / "per_class.md").read_bytes() == (once / "per_class.md").read_bytes()
+        path = once / "per_class.csv"
+        path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
 
 
 def test_missing_and_broken_files_are_named(out: Path, tmp_path: Path) -> None:

@@ -67,6 +67,11 @@ def test_a_schedule_from_scratch_does_not_start_from_the_dense_net() -> None:
     assert found.to_dict() == {"one_shot": False, "iterative": False, "dynamic": True}
 
 
+def test_untrained_nets_of_other_attention_are_no_same_start() -> None:
+    rows = [*arm([0.9], dense_training_macs=0.0), *arm([0.9], attention="se", dense_training_macs=0.0)]
+    assert not differences(table(rows), {"attention": "none"})["same_start"].any()
+
+
 def test_holm_is_over_the_whole_table() -> None:
     draw = np.random.default_rng(0)
     rows = []
@@ -95,6 +100,32 @@ def test_words_that_are_left_out_are_those_of_the_arm() -> None:
     ]  # fmt: skip
     plain = differences(runs, {"criterion": "l1", "attention": "none"})
     assert list(plain["against"]) == ["criterion=l1", "attention=none criterion=l1", "attention=none"]
+
+
+def test_options_of_a_word_that_is_named_need_not_agree() -> None:
+    mining, plain = "loss.r=0.4 loss=adaptive_mining", "loss=cross_entropy"
+    rows = [
+        *arm([0.90, 0.91], criterion="l1", variant=plain),
+        *arm([0.92, 0.93], criterion="l1", variant=mining),
+        *arm([0.80, 0.81], criterion="cap", variant=plain),
+        *arm([0.83, 0.84], criterion="cap", variant=mining),
+    ]
+    found = differences(table(rows), {"loss": "cross_entropy"}).set_index("criterion")
+    assert found["difference"].to_dict() == {"l1": pytest.approx(0.02), "cap": pytest.approx(0.03)}
+    assert found.loc["cap", "against"] == plain
+    other = arm([0.7, 0.71], criterion="cap", variant="loss.r=0.5 loss=adaptive_mining")
+    found = differences(table([*rows[2:4], *rows[6:], *other]), {"loss.r": "0.4"})
+    assert list(found["difference"]) == [pytest.approx(-0.13)]
+
+
+def test_options_of_a_word_that_is_named_agree_where_they_can() -> None:
+    rows: list[dict[str, Any]] = []
+    for criterion, gain in (("l1", 0.0), ("cap", 0.1)):
+        for gradients, more in (("free", 0.01), ("masked", 0.03)):
+            variant = f"schedule.gradients={gradients}"
+            rows += arm([0.5 + gain + more], schedule="soft", criterion=criterion, variant=variant)
+    found = differences(table(rows), {"schedule": "soft", "criterion": "l1"})
+    assert list(found["against"]) == ["criterion=l1", "criterion=l1"]
 
 
 def test_an_ambiguous_baseline_is_refused_with_what_to_add() -> None:

@@ -16,6 +16,7 @@ from rs_prune.errors import RsPruneError
 from rs_prune.results.files import write
 from rs_prune.results.records import load, read, runs, skipped
 
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 DESIGN = [
     "dataset", "net", "attention", "criterion", "granularity", "schedule", "scope", "budget", "keep", "seed",
     "epochs", "finetune_epochs", "selection", "dense_accuracy", "folded_accuracy", "raw_accuracy",
@@ -166,12 +167,52 @@ def test_runs_csv_with_fewer_and_more_columns(tmp_path: Path) -> None:
     assert math.isnan(row["macs"])
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "dataset,net,attention,criterion,keep,seed\nd,n,a,c,x,0\n"])
-def test_broken_runs_csv_is_named(tmp_path: Path, text: str) -> None:
+HEAD = "dataset,net,attention,criterion,keep,seed,val_accuracy,accuracy,dense_macs,variant"
+LINE = "d,n,none,l1,0.5,0,0.9,0.9,100,"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "lacks the columns dataset, net"),
+        ("a,b\n1,2\n", "is this a runs.csv?"),
+        (f"{HEAD}\n", "no runs"),
+        (f"{HEAD}\n{LINE}\n{LINE.replace('l1', 'l2')[:-12]}", "line 3 does not end"),
+        (f"{HEAD}\n{LINE}\nd,n,none,l2,0.5,0\n", "line 3 has 6 fields where the header has 10"),
+        (f"{HEAD}\n{LINE},,\n", "line 2 has 12 fields"),
+        (f"{HEAD}\n{LINE.replace('none', '')}\n", "line 2: attention is empty"),
+        (f"{HEAD}\n{LINE.replace('0.9,0.9', '0.9,93.5')}\n", "line 2: accuracy=93.5 must be a share from 0 to 1"),
+        (f"{HEAD}\n{LINE.replace('0.9,0.9', 'abc,0.9')}\n", "line 2: val_accuracy=abc must be a share"),
+        (f"{HEAD}\n{LINE.replace('0.9,0.9', '0.9,inf')}\n", "line 2: accuracy=inf must be"),
+        (f"{HEAD}\n{LINE.replace('0.9,0.9', '0.9,nan')}\n", "line 2: accuracy=nan must be"),
+        (f"{HEAD}\n{LINE.replace('0.9,0.9', '0.9,')}\n", "accuracy is empty in every line"),
+        (f"{HEAD}\n\n{LINE.replace('0.5', '-1')}\n", "line 3: keep=-1 must be the share that stays"),
+        (f"{HEAD}\n{LINE.replace('0.5', 'inf')}\n", "line 2: keep=inf must be"),
+        (f"{HEAD}\n{LINE.replace('0.5', 'x')}\n", "line 2: keep=x must be"),
+        (f"{HEAD}\n{LINE.replace('0.5,0,', '0.5,1.5,')}\n", "line 2: seed=1.5 must be a whole number"),
+        (f"{HEAD}\n{LINE.replace('0.5,0,', '0.5,1_0,')}\n", "line 2: seed=1_0 must be a whole number"),
+        (f"{HEAD}\n{LINE.replace('100', '0')}\n", "line 2: dense_macs=0 must be a number above 0"),
+        (f"{HEAD}\n{LINE}\n\n{LINE}\n", "lines 2 and 4 agree in every choice and in the seed"),
+    ],
+)
+def test_broken_runs_csv_is_named(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "runs.csv"
     path.write_text(text)
-    with pytest.raises(RsPruneError, match=r"runs\.csv"):
+    with pytest.raises(RsPruneError, match=r"runs\.csv") as error:
         read(path)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_runs_csv_that_a_spreadsheet_wrote_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_bytes(f"\ufeff{HEAD}\r\n{LINE.replace(',0,', ',3.0,')}\r\n".encode())
+    assert read(path)["seed"].tolist() == [3]
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*/runs.csv")), ids=lambda path: path.parent.name)
+def test_every_committed_runs_csv_is_read(path: Path) -> None:
+    assert len(read(path)) == path.read_text().count("\n") - 1
 
 
 def test_write_replaces_whole_files(tmp_path: Path) -> None:

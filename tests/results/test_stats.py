@@ -10,6 +10,7 @@ import pytest
 
 from rs_prune.errors import RsPruneError
 from rs_prune.results.records import runs
+from rs_prune.results.show import caption, cells
 from rs_prune.results.stats import dense, mean_interval, summarise, varying
 
 
@@ -43,7 +44,32 @@ def test_interval_of_one_and_of_none() -> None:
     assert math.isnan(low)
     assert math.isnan(high)
     assert all(math.isnan(value) for value in mean_interval([math.nan]))
-    assert mean_interval([0.5, 0.5]) == (0.5, 0.5, 0.5)
+
+
+def test_equal_values_have_no_interval_but_differences_that_are_nothing_do() -> None:
+    mean, low, high = mean_interval([0.1 + 0.2, 0.3, 0.3])
+    assert mean == pytest.approx(0.3)
+    assert math.isnan(low)
+    assert math.isnan(high)
+    assert mean_interval([0.0, 0.0]) == (0.0, 0.0, 0.0)  # drop of a net that was not cut
+
+
+def test_equal_seeds_are_printed_without_an_interval() -> None:
+    table = runs([record(s, test=0.9) for s in (0, 1)]).assign(dense_accuracy=0.95, macs=1.0, dense_macs=2.0)
+    text, _ = cells(summarise(table), table)
+    assert list(text["accuracy"]) == ["95.00", "90.00"]
+    assert list(text["drop"]) == ["", "5.00"]
+
+
+def test_latencies_are_medians_over_runs() -> None:
+    table = runs([record(s, keep=keep) for keep in (0.25, 0.5) for s in (0, 1, 2)])  # in this order
+    table = table.assign(latency_ms=[0.5, 0.7, 60.0] * 2, dense_latency_ms=[1.3, 1.4, 136.0, 1.0, 1.2, 1.1])
+    summary = summarise(table)
+    assert list(summary["latency_ms"]) == [0.7, 0.7]
+    assert list(summary["dense_latency_ms"]) == [1.1, 1.4]
+    assert dense(table)["latency_ms"].tolist() == [pytest.approx(1.25)]
+    assert "Latency: median over the runs." in caption(summary)
+    assert not [line for line in caption(summary.assign(latency_ms=math.nan)) if "Latency" in line]
 
 
 def test_only_seeds_are_averaged() -> None:
@@ -72,6 +98,54 @@ def test_options_outside_of_the_choices_are_not_averaged() -> None:
     assert varying(table) == ["variant"]
     lone = summarise(runs([record(0, config={"lr": 0.1}), record(1, config={"lr": 0.2})]))
     assert list(lone["seeds"]) == [1, 1]
+
+
+@pytest.mark.parametrize("words", [({"criterion": "l1"}, {"criterion": "cap"}), ({"keep": 0.5}, {"keep": 0.25})])
+def test_options_tell_arms_of_other_choices_apart(words: tuple[dict[str, Any], ...]) -> None:
+    rates = (0.1, 0.001)
+    table = runs(
+        [record(s, **w, config={"optimizer": {"lr": lr}}) for s in (0, 1) for w, lr in zip(words, rates, strict=True)]
+    )
+    assert set(table["variant"]) == {"optimizer.lr=0.1", "optimizer.lr=0.001"}
+    assert varying(summarise(table)) == ["variant"]
+
+
+@pytest.mark.parametrize(
+    ("words", "configs"),
+    [
+        (("criterion", "taylor", "hrank"), ({"criterion": {"images": 512}}, {"criterion": {"images": 64}})),
+        (("attention", "none", "se"), ({"attach": {"shortcuts": False}}, {"attach": {"shortcuts": True}})),
+        (("selection", "val", "last"), ({"split": {"val": 0.1}}, {"split": {"val": 0}})),
+        (("keep", 0.5, 0.25), ({"budget": {"keep": 0.5, "count": 2}}, {"budget": {"keep": 0.25, "count": 1}})),
+        (
+            ("keep", 0.5, 0.25),
+            tuple({"budget": {"keep": keep}, "attention": {"keep": keep}, "cache_gb": keep} for keep in (0.5, 0.25)),
+        ),
+        (("net", "n", "m"), ({"model": {"kwargs": {}}}, {"model": {"kwargs": {"layers": [2, 2]}}})),
+    ],
+)
+def test_options_that_follow_a_choice_are_not_named(words: tuple[str, Any, Any], configs: tuple[Any, Any]) -> None:
+    name, *values = words
+    table = runs([record(0, **{name: value}, config=c) for value, c in zip(values, configs, strict=True)])
+    assert set(table["variant"]) == {""}
+
+
+def test_only_the_choice_whose_options_differ_names_them() -> None:
+    images = (("taylor", 512), ("taylor", 64), ("hrank", 64))
+    table = runs([record(0, criterion=c, config={"criterion": {"images": n}}) for c, n in images])
+    assert sorted(table["variant"]) == ["", "criterion.images=512", "criterion.images=64"]
+
+
+def test_options_are_words_of_the_command_line() -> None:
+    def config(steps: list[float] | None, kind: str, **kwargs: Any) -> dict[str, Any]:
+        optimizer = {"_target_": f"torch.optim.{kind}", "lr": 0.1 if kind == "SGD" else 0.001}
+        return {"lr_steps": steps, "optimizer": optimizer, "model": {"kwargs": kwargs}, "trainer": {"precision": kind}}
+
+    table = runs([record(0, config=config(None, "SGD")), record(1, config=config([0.5, 0.75], "AdamW", layers=[2, 2]))])
+    assert set(table["variant"]) == {
+        "lr_steps=null model.kwargs={} optimizer=sgd trainer.precision=SGD",
+        "lr_steps=[0.5,0.75] model.kwargs={layers:[2,2]} optimizer=adamw trainer.precision=AdamW",
+    }
 
 
 def test_another_loss_is_another_row() -> None:
@@ -116,6 +190,15 @@ def test_some_of_an_arms_seeds_are_no_dense_net_of_their_own() -> None:
     other = few.assign(variant="mask=c", dense_accuracy=0.5)
     table = dense(pd.concat([few, many, other], ignore_index=True)).set_index("seeds")
     assert table["variant"].to_dict() == {3: "", 1: "mask=c"}
+
+
+def test_dense_nets_that_are_not_the_same_are_never_averaged() -> None:
+    good = runs([record(s) for s in (0, 1)])
+    bad = runs([record(s, criterion="cap") for s in (0, 1, 2)]).assign(dense_accuracy=0.5)
+    more = runs([record(2, keep=0.25)])
+    table = dense(pd.concat([bad, good, more], ignore_index=True))
+    assert sorted(table["accuracy"]) == [0.5, pytest.approx(0.96)]
+    assert list(table["seeds"]) == [3, 3]
 
 
 def test_selection_on_test_data_is_always_named() -> None:
