@@ -150,7 +150,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
     if str(row["selection"]).startswith("test"):  # there are no validation data that an arm could be chosen on
         row |= {"val_accuracy": None, "dense_val_accuracy": None}
     times = record.get("times") or {}
-    row["wall_s"] = times.get("total", sum(times.values()) if times else None)
+    row["wall_s"] = sum(times.values()) if times else None
     row |= {name: " ".join(_at(record, ("bands", name.removesuffix("_bands"))) or ()) for name in BANDS}
     return row | {"split": _split(record.get("config")), "digest": record.get("digest", "")}
 

@@ -52,7 +52,7 @@ class Curves:
         baseline = parse(self.baseline, KEY)
         table = curves(runs, baseline, KEY, self._range(), self.loss / 100)
         if table.empty:
-            raise DoesNotApply(f"{KEY}: no arm has two budgets, and so none has a curve")
+            raise DoesNotApply("table.curves: no arm has two budgets, and so none has a curve")
         shown = ["dataset", "net", "attention", "criterion", *varying(summary)]
         text = table[[*shown, "against", "seeds", "budgets"]].map(word)
         text["range"] = [

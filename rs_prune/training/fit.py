@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 import signal
 import threading
@@ -82,8 +83,8 @@ def fit(
         folder: Where checkpoints go.
         label: What progress and errors call it.
         logger: Makes the Lightning logger, or False for none.
-        callbacks: What else happens while it trains. One that shapes the net says with an attribute `settled` how
-            many epochs that takes; no epoch before is selected.
+        callbacks: What else happens while it trains. One that shapes the net says with the attributes `settled` and
+            `lag` how many epochs, and steps besides, that takes; no epoch before is selected.
 
     Returns:
         One entry an epoch: epoch, loss, accuracy, val_loss, val_accuracy.
@@ -98,7 +99,13 @@ def fit(
     # Lightning's `deterministic` would have every new tensor filled: a third of a CPU's time, and no other result.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     folder.mkdir(parents=True, exist_ok=True)
-    settled = max([int(getattr(callback, "settled", 0)) for callback in callbacks], default=0)
+    settled = max(
+        [
+            int(getattr(callback, "settled", 0)) + math.ceil(getattr(callback, "lag", 0) / data.steps())
+            for callback in callbacks
+        ],
+        default=0,
+    )
     checkpoint = Checkpoint(folder, recipe.selection, early=max(1, epochs // 10), first=min(settled, epochs - 1))
     everything: list[pl.Callback] = [ShareMachine(), BatchSeed(recipe.seed), *callbacks, checkpoint]
     if not recipe.quiet:

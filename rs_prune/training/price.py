@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import lightning.pytorch as pl
 import numpy as np
 import torch
@@ -53,7 +55,8 @@ class CloseByPrice(pl.Callback):
         epochs: Of the training.
 
     Attributes:
-        settled: Epochs after which the shape is final.
+        settled: Epochs after which `keep` is reached.
+        lag: Steps that the last gates to close take from there.
     """
 
     def __init__(
@@ -83,7 +86,8 @@ class CloseByPrice(pl.Callback):
         self.every = every
         self.memory = memory
         self.speed = speed
-        self.settled = settled(end, epochs) + 1  # the last gates to close take some steps for it
+        self.settled = settled(end, epochs)
+        self.lag = every + (1 if speed == 1 else math.ceil(math.log(CLOSED) / math.log1p(-speed)))
 
     @torch.no_grad()
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

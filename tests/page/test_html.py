@@ -52,7 +52,7 @@ def record(criterion: str = "l1", keep: float = 0.5, seed: int = 0, **words: Any
         "latency": {"pruned": {"median_ms": 4 * keep}},
         "versions": {"torch": "2.13", "timm": "1.0"}, "git": {"commit": "abc123", "dirty": True},
         "hardware": {"processor": "AMD EPYC", "threads": 1, "device": "cpu"},
-        "created": "2026-01-0" + str(seed + 1), "times": {"total": 1800.0},
+        "created": "2026-01-0" + str(seed + 1), "times": {"finetune": 1800.0},
     }  # fmt: skip
 
 

@@ -488,13 +488,16 @@ def test_of_equal_epochs_the_earlier_is_kept(kept: Any, tmp_path: Path) -> None:
     assert not same(kept[0], kept[3])
 
 
-@pytest.mark.parametrize(("settled", "first"), [(0, 0), (2, 2), (3, 3), (4, 3)])  # 4: the last epoch at least
+@pytest.mark.parametrize(  # an epoch has four steps; the last epoch may be selected in any case
+    ("settled", "lag", "first"), [(0, 0, 0), (2, 0, 2), (3, 0, 3), (4, 0, 3), (1, 4, 2), (1, 5, 3), (1, 90, 3)]
+)
 def test_epochs_in_which_a_callback_shapes_the_net_are_not_selected(
-    settled: int, first: int, kept: Any, tmp_path: Path
+    settled: int, lag: int, first: int, kept: Any, tmp_path: Path
 ) -> None:
     class Shaping(pl.Callback):
         def __init__(self) -> None:
             self.settled = settled
+            self.lag = lag
             self.starts: list[int] = []
 
         def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:

@@ -43,9 +43,9 @@ def made(runs: pd.DataFrame, records: Sequence[Mapping[str, Any]], command: str)
 
 def _seconds(records: Sequence[Mapping[str, Any]]) -> float:
     """How long all runs took; those of one dense net all tell the same time of its training, to the last digit."""
-    times = [{str(name): float(value) for name, value in (record.get("times") or {}).items()} for record in records]
-    own = sum(value for known in times for name, value in known.items() if name not in ("dense", "total"))
-    return own + sum({known["dense"] for known in times if "dense" in known})
+    times = [dict(record.get("times") or {}) for record in records]
+    dense = {float(known.pop("dense")) for known in times if "dense" in known}
+    return float(sum(sum(known.values()) for known in times) + sum(dense))
 
 
 def _provenance(records: Sequence[Mapping[str, Any]]) -> Facts:
