@@ -47,8 +47,10 @@ def main(cache: str = CACHE) -> None:
         for seed in (0, 1, 2):
             before, after = nets(seed, cache)
             began, trained = before.state_dict(), after.state_dict()
-            for name in (name for name, weight in began.items() if weight.ndim == 4):
-                weight, now = began[name], trained[name]
+            for name, weight in began.items():
+                if weight.ndim != 4:
+                    continue
+                now = trained[name]
                 norm = trained[name.replace("conv", "bn").replace("downsample.0", "downsample.1")]
                 rho = float(spearmanr(l1(weight), l1(now)).statistic)
                 change = float((now - weight).norm() / weight.norm())

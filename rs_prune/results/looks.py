@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter, defaultdict
 from itertools import chain, count
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from rs_prune.results.records import COUNTS
+from rs_prune.results.records import COUNTS, options_of
 from rs_prune.results.stats import ARM, DENSE, rows, varying
 
 AXES = {
@@ -207,7 +206,7 @@ def _options(name: str, said: str) -> dict[str, str]:
     """What is said of a choice by option; a variant is several options: `optimizer.lr=0.1 penalty=none`."""
     if name != "variant":
         return {name: said} if said else {}
-    return {word.partition("=")[0]: word for word in re.split(r" (?=\S+=)", said) if word}
+    return {word.partition("=")[0]: word for word in options_of(said)}
 
 
 def _net(row: dict[str, Any]) -> Net:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -233,6 +234,11 @@ def _options(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for key, value in named.items():
             if group not in ELSEWHERE or key == "trainer.precision":
                 yield key, value if isinstance(value, str) else _compact(value)
+
+
+def options_of(variant: str) -> list[str]:
+    """The options that a variant is made of, word by word: `optimizer.lr=0.1`. A value may hold spaces."""
+    return [word for word in re.split(r" (?=\S+=)", variant) if word]
 
 
 def _compact(value: Any) -> str:

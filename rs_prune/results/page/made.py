@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from rs_prune.results.page.words import arm, word
-from rs_prune.results.records import flat
+from rs_prune.results.records import flat, options_of
 from rs_prune.results.stats import rows
 from rs_prune.usage import conf_folder
 
@@ -87,7 +86,7 @@ def _commands(runs: pd.DataFrame) -> Iterator[str]:
         _, budgets, seeds = arms.setdefault(repr(words), (words, {}, {}))
         budgets[_budget(row)] = seeds[word(row["seed"])] = None
     for _, (words, budgets, seeds) in sorted(arms.items()):
-        options = [_option(part) for part in re.split(r" (?=[\w.]+=)", words.pop("variant")) if part]
+        options = [_option(part) for part in options_of(words.pop("variant"))]
         said = [part for name, value in words.items() if value for part in _said(name, value)]
         key = "budget.count" if words["budget"] == "bands" else "budget.keep"
         said += [f"{key}={','.join(budgets)}", f"seed={','.join(seeds)}", *options]
